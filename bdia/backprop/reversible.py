@@ -1,0 +1,84 @@
+"""Reversible checkpointing: activation checkpointing whose saved input is rebuilt instead of stored.
+
+Each block runs inside a non-reentrant `torch.utils.checkpoint` region whose function takes no argument: in the
+forward it is handed x_k and lets go of it. In the backward autograd asks for what block k saved; the region reruns
+the block on the rebuilt x_k, and the y it yields gives x_{k-1} by the rule's `undo`. Forward and rerun are the same
+code in the same grad mode, which is what bit-exactness rests on; gradients flow through the graph, so that hooks,
+autocast, DDP and FSDP are torch's own business.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import cast
+
+import torch.utils.checkpoint
+from torch import Tensor
+
+from bdia.backprop import Watcher, ambient, rng
+from bdia.backprop.tape import Call, Tape
+from bdia.backprop.work import Work
+from bdia.updates import Rule, State
+
+
+class Reversible:
+    """Keeps the last state, the rule's side bits, and RNG states of blocks that draw. Needs a rule with an inverse."""
+
+    def begin(self, rule: Rule, *, guarded: bool, watcher: Watcher | None) -> ReversibleRecording:
+        return ReversibleRecording(Tape(rule, guarded=guarded and rule.exact, watcher=watcher))
+
+
+class ReversibleRecording:
+    """Writes the tape during one forward. Dropped when the forward ends: the graph holds the tape, not this."""
+
+    def __init__(self, tape: Tape) -> None:
+        self._tape = tape
+        self._rng_before: rng.RngState | None = None
+
+    def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
+        before = rng.state_of(x.device)
+        if self._rng_before is not None and rng.same(before, self._rng_before):
+            before = self._rng_before  # one tensor serves every block since the last that drew
+        call = Call(work.rerunnable(), gamma, x.requires_grad, ambient.capture())
+        self._tape.calls.append(call)
+        region = _Region(self._tape, len(self._tape.calls) - 1, functools.partial(work, x))
+        y = cast(
+            "Tensor",
+            torch.utils.checkpoint.checkpoint(region, use_reentrant=False, preserve_rng_state=False, early_stop=False),
+        )
+        after = rng.state_of(x.device)
+        call.rng = None if rng.same(before, after) else before
+        self._rng_before = after
+        if y.requires_grad and torch.is_grad_enabled():
+            self._tape.entered(x)
+        return y
+
+    def keep(self, kept: Tensor | None) -> None:
+        self._tape.keep(kept)
+
+    def close(self, state: State) -> None:
+        self._tape.close(state)
+
+    @property
+    def side_bytes(self) -> int:
+        return sum(call.kept.nbytes for call in self._tape.calls if call.kept is not None)
+
+    @property
+    def rng_bytes(self) -> int:
+        held = {id(state): state for call in self._tape.calls for state in call.rng or ()}
+        return sum(state.nbytes for state in held.values())
+
+
+class _Region:
+    """The function of one checkpoint region. Knows its own first run."""
+
+    def __init__(self, tape: Tape, index: int, first: functools.partial[Tensor]) -> None:
+        self._tape = tape
+        self._index = index
+        self._first: functools.partial[Tensor] | None = first
+
+    def __call__(self) -> Tensor:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first()
+        return self._tape.rebuild(self._index)

@@ -1,0 +1,111 @@
+"""One call of one block, as a function of x alone: the rest of its arguments bound, its other outputs set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from bdia.errors import TapeError
+
+
+class Work:
+    """y = work(x) for one call of `forward(x, *args, **kwargs)`.
+
+    `x` arrives in the stream's dtype. A block that computes in another one (`block_dtype`, of a model with bf16
+    parameters) gets x cast, and its h = y - cast(x) is added to the uncast x, so that the stream keeps its bits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        block_dtype: torch.dtype,
+    ) -> None:
+        self.name = name
+        self._forward = forward
+        self._args = args
+        self._kwargs = kwargs
+        self._block_dtype = block_dtype
+        self._versions: list[int] | None = None
+        self._outputs: list[Any] | None = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The block's y, in x's dtype. The first call sets all that the block returned aside for `take_outputs`."""
+        self._check_versions()
+        inner = x.to(self._block_dtype)
+        outputs = self._forward(inner, *self._args, **self._kwargs)
+        y = hidden(outputs, self.name)
+        if y.shape != x.shape:
+            raise TapeError(
+                f"{self.name} turned x of shape {tuple(x.shape)} into {tuple(y.shape)}: a residual block returns "
+                f"the shape it was given; leave this block out with blocks="
+            )
+        if inner.dtype != x.dtype:
+            y = x + (y.to(x.dtype) - inner.to(x.dtype))
+        if self._outputs is not None:
+            self._outputs.append(outputs)
+        return y.to(x.dtype)
+
+    def take_outputs(self) -> Any:
+        """All that the block returned in its first call; later calls, in the backward, keep nothing."""
+        assert self._outputs, "take_outputs belongs after the first call"
+        (outputs,) = self._outputs
+        self._outputs = None
+        return outputs
+
+    def rerunnable(self) -> Work:
+        """The same call, holding its tensors without their graphs, to be run again in the backward.
+
+        Values and `requires_grad` are what a rerun needs; a graph held here would be a reference cycle through
+        autograd, which no collector sees.
+        """
+        args, kwargs = pytree.tree_map(_without_graph, (self._args, self._kwargs))
+        again = Work(self.name, self._forward, args, kwargs, self._block_dtype)
+        again._outputs = None
+        again._versions = [tensor._version for tensor in again._tensors()]
+        return again
+
+    def _tensors(self) -> list[Tensor]:
+        leaves = pytree.tree_leaves((self._args, self._kwargs))
+        return [leaf for leaf in leaves if isinstance(leaf, Tensor) and not leaf.is_inference()]
+
+    def _check_versions(self) -> None:
+        if self._versions is None:
+            return
+        if [tensor._version for tensor in self._tensors()] != self._versions:
+            raise TapeError(
+                f"an argument of {self.name} was changed in place between forward and backward: "
+                f"pass a copy (tensor.clone()) to the block"
+            )
+
+
+def hidden(outputs: Any, name: str) -> Tensor:
+    """The x among what a block returned: the tensor itself, or the first of a tuple."""
+    first = outputs[0] if isinstance(outputs, tuple) and outputs else outputs
+    if not isinstance(first, Tensor):
+        raise TapeError(
+            f"{name} returned {type(outputs).__name__}: expected a tensor, or a tuple whose first item is one"
+        )
+    return first
+
+
+def with_hidden(outputs: Any, x: Tensor) -> Any:
+    """What the block returned, with its x replaced."""
+    if isinstance(outputs, Tensor):
+        return x
+    rest = outputs[1:]
+    if hasattr(outputs, "_fields"):
+        return type(outputs)(x, *rest)
+    return (x, *rest)
+
+
+def _without_graph(leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor) or leaf.is_leaf:
+        return leaf
+    return leaf.detach().requires_grad_(leaf.requires_grad)

@@ -1,0 +1,90 @@
+"""The table of named methods: an update rule and a backprop strategy each.
+
+Rules and strategies are named as `module:Name` and imported on use, so that listing the methods needs no torch.
+A new method is one file and one line in `METHODS` (see docs/adding-a-method.md).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from bdia.errors import MethodError
+
+if TYPE_CHECKING:
+    from bdia.backprop import Strategy
+    from bdia.updates import Rule
+
+
+@dataclass(frozen=True)
+class Method:
+    """An update rule (what the forward computes) paired with a backprop strategy (what is kept for the backward).
+
+    `rule` and `strategy` are factories, or their names as `module:Name`. A rule's factory takes `bits` (l of
+    eq. 17); `quantised` says whether it makes use of it.
+    """
+
+    name: str
+    rule: str | Callable[..., Rule]
+    strategy: str | Callable[[], Strategy]
+    summary: str
+    quantised: bool = False
+    """The stream is rounded to multiples of 2^-l, so `bits` matters."""
+    reversible: bool = False
+    """The strategy rebuilds activations instead of storing them, so there is a reconstruction to measure."""
+
+    def make_rule(self, bits: int) -> Rule:
+        """The rule for l = `bits`; rules that do not quantise ignore it."""
+        factory = _resolve(self.rule)
+        return cast("Rule", factory(bits=bits) if self.quantised else factory())
+
+    def make_strategy(self) -> Strategy:
+        return cast("Strategy", _resolve(self.strategy)())
+
+    def twin(self) -> Method:
+        """The same rule with stored activations: the reference for `gradient_error`."""
+        return replace(self, name=f"{self.name}'s stored twin", strategy=STORED, reversible=False, summary="reference")
+
+
+EULER = "bdia.updates:Euler"
+BDIA = "bdia.updates:Bdia"
+QUANTISED_BDIA = "bdia.updates:QuantisedBdia"
+STORED = "bdia.backprop.stored:Stored"
+CHECKPOINT = "bdia.backprop.checkpoint:Checkpoint"
+REVERSIBLE = "bdia.backprop.reversible:Reversible"
+
+METHODS: tuple[Method, ...] = (
+    Method("standard", EULER, STORED, "plain transformer (eq. 4), plain autograd"),
+    Method("checkpoint", EULER, CHECKPOINT, "plain transformer (eq. 4), torch.utils.checkpoint per block"),
+    Method("bdia-stored", QUANTISED_BDIA, STORED, "quantised BDIA (eq. 18-21), plain autograd", quantised=True),
+    Method("bdia-naive", BDIA, REVERSIBLE, "BDIA (eq. 10), inverted in floating point (eq. 16)", reversible=True),
+    Method(
+        "bdia", QUANTISED_BDIA, REVERSIBLE, "quantised BDIA (eq. 18-21), inverted bit for bit (eq. 24)",
+        quantised=True, reversible=True,
+    ),
+)  # fmt: skip
+
+
+def names() -> tuple[str, ...]:
+    """The names of the table, in its order."""
+    return tuple(method.name for method in METHODS)
+
+
+def get(name: str) -> Method:
+    """The method called `name`.
+
+    Raises: MethodError where the table has no such name.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    raise MethodError(f"unknown method {name!r}: expected one of {', '.join(names())}")
+
+
+def _resolve(target: str | Callable[..., object]) -> Callable[..., object]:
+    if callable(target):
+        return target
+    module, _, attribute = target.partition(":")
+    return cast("Callable[..., object]", getattr(importlib.import_module(module), attribute))

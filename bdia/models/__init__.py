@@ -1,0 +1,5 @@
+"""Reference models, a file each: `gpt` (GPT-2's shape, nanoGPT's names), `vit` (the paper's ViT-small).
+
+Neither knows anything about reversibility: their block loops are plain, and `bdia.attach` takes them as it
+would any other transformer.
+"""

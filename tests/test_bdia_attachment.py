@@ -1,0 +1,293 @@
+"""Attaching to a model and taking off again: what changes, and what must not."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from networks import Errors, gpt, gpt_loss, gradients, same, tokens
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+import bdia
+from bdia.errors import AttachError, MethodError, TapeError
+from bdia.methods import names
+from bdia.models.vit import ViT, ViTConfig
+
+
+@pytest.mark.parametrize("method", names())
+def test_names_and_eval_stay_as_they_are(method: str) -> None:
+    """Parameter names, `state_dict` and the eval output are those of the plain model, for every method."""
+    model, (idx, _) = gpt(), tokens()
+    keys, logits = list(model.state_dict()), model.eval()(idx)[0]
+    with bdia.attach(model, method):
+        assert list(model.state_dict()) == keys
+        assert torch.equal(model(idx)[0], logits)
+        with torch.no_grad():
+            assert torch.equal(model(idx)[0], logits)
+    assert torch.equal(model(idx)[0], logits)
+
+
+def test_standard_is_the_plain_model() -> None:
+    """Attached `standard` trains with the very gradients of the model alone."""
+    model, batch = gpt(dropout=0.1), tokens()
+    torch.manual_seed(3)
+    gpt_loss(model, batch).backward()
+    plain = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    assert same(gradients(model, batch, "standard")[0], plain)
+
+
+def test_detach_restores_the_original_objects() -> None:
+    """After `detach` no instance carries a forward of ours, and a forward set before is back."""
+    model = gpt()
+    block = model.transformer.h[1]
+    own = block.forward
+    block.forward = own  # an instance attribute, as some libraries set
+    handle = bdia.attach(model, "bdia")
+    assert "forward" in model.__dict__
+    handle.detach()
+    handle.detach()
+    assert block.__dict__["forward"] == own
+    assert all("forward" not in module.__dict__ for module in model.modules() if module is not block)
+
+
+def test_attaching_twice_is_refused() -> None:
+    """A second method on the same blocks needs the first to be detached."""
+    model = gpt()
+    with bdia.attach(model, "bdia"), pytest.raises(AttachError, match=r"detach\(\) it first"):
+        bdia.attach(model, "checkpoint")
+    bdia.attach(model, "checkpoint").detach()
+
+
+def test_unknown_methods_and_bits_are_refused() -> None:
+    """The error names what there is."""
+    with pytest.raises(MethodError, match="'bdai': expected one of standard, checkpoint"):
+        bdia.attach(gpt(), "bdai")
+    with pytest.raises(MethodError, match="bits=0"):
+        bdia.attach(gpt(), "bdia", bits=0)
+
+
+def test_a_model_without_a_list_of_blocks_is_refused() -> None:
+    """What cannot be found is asked for."""
+    with pytest.raises(AttachError, match="blocks="):
+        bdia.attach(nn.Linear(3, 3), "bdia")
+    with pytest.raises(AttachError, match="not part of GPT"):
+        bdia.attach(gpt(), "bdia", blocks=[nn.Linear(3, 3)])
+    with pytest.raises(AttachError, match="empty"):
+        bdia.attach(gpt(), "bdia", blocks=[])
+
+
+def test_a_failed_attach_leaves_the_model_alone() -> None:
+    """An error while attaching changes nothing."""
+    model = gpt()
+    with pytest.raises(MethodError):
+        bdia.attach(model, "bdia", bits=99)
+    assert all("forward" not in module.__dict__ for module in model.modules())
+
+
+def test_a_block_on_its_own_is_refused_in_training_only() -> None:
+    """Outside its owner's forward a block has no place in a chain; in eval mode it is a plain block."""
+    model, x = gpt(), torch.randn(2, 7, 12)
+    plain = model.transformer.h[0](x)
+    with bdia.attach(model, "bdia"):
+        with pytest.raises(TapeError, match="outside the forward of GPT"):
+            model.transformer.h[0](x)
+        model.eval()
+        assert torch.equal(model.transformer.h[0](x), plain)
+
+
+def test_training_without_gradients_follows_the_rule_and_keeps_nothing() -> None:
+    """Under `no_grad` a training forward computes what it computes with gradients."""
+    model, batch = gpt(), tokens()
+    with bdia.attach(model, "bdia", seed=1) as handle:
+        loss = gpt_loss(model, batch)
+    with bdia.attach(model, "bdia", seed=1) as handle, torch.no_grad():
+        assert torch.equal(gpt_loss(model, batch), loss)
+        assert handle.side_bytes == 0
+    with bdia.attach(model, "bdia", seed=1), torch.inference_mode():
+        assert torch.equal(gpt_loss(model, batch), loss)
+
+
+def test_a_forward_that_raises_leaves_no_tape() -> None:
+    """After an error in the middle of a forward, the next one starts afresh."""
+    model, batch = gpt(), tokens()
+    expected, _ = gradients(model, batch, "bdia")
+    model.zero_grad()
+    torch.manual_seed(3)
+    with bdia.attach(model, "bdia", seed=3) as handle:
+        hook = model.transformer.h[3].register_forward_pre_hook(lambda module, args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            gpt_loss(model, batch)
+        hook.remove()
+        handle.load_state_dict({"seed": 3, "forwards": 0})
+        gpt_loss(model, batch).backward()
+    assert same({name: p.grad for name, p in model.named_parameters()}, expected)
+
+
+def test_the_handles_state_repeats_gamma() -> None:
+    """Loading a handle's state draws the same γ again; the seed alone decides it."""
+    model, batch = gpt(), tokens()
+    with bdia.attach(model, "bdia", seed=9) as handle:
+        state = handle.state_dict()
+        first, second = gpt_loss(model, batch), gpt_loss(model, batch)
+        handle.load_state_dict(state)
+        again = gpt_loss(model, batch)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
+def test_a_copy_is_a_model_of_its_own(how: str) -> None:
+    """A copied attached model (an EMA, say) runs its own blocks, with its own γ."""
+    model, batch = gpt(), tokens()
+    with bdia.attach(model, "bdia", seed=2):
+        gpt_loss(model, batch)
+        if how == "deepcopy":
+            twin = copy.deepcopy(model)
+        elif how == "pickle":
+            twin = pickle.loads(pickle.dumps(model))
+        else:
+            buffer = io.BytesIO()
+            torch.save(model, buffer)
+            buffer.seek(0)
+            twin = torch.load(buffer, weights_only=False)
+        loss = gpt_loss(twin, batch)
+        assert torch.equal(loss, gpt_loss(model, batch))  # both count their second forward
+        loss.backward()
+        assert all(p.grad is None for p in model.parameters())
+        assert all(p.grad is not None for p in twin.parameters())
+        with torch.no_grad():
+            for parameter in twin.parameters():
+                parameter.zero_()
+        assert gpt_loss(twin, batch).item() != loss.item()
+
+
+def test_vit_is_found_and_exact() -> None:
+    """The vision model attaches unasked; its dropout is repeated, its gradients are the twin's."""
+    torch.manual_seed(0)
+    config = ViTConfig(image_size=8, width=12, depth=5, heads=3, head_width=4, mlp_width=20, classes=5)
+    model = ViT(config).train()
+    batch = (torch.randn(3, 3, 8, 8), torch.tensor([0, 4, 2]))
+    ours, errors = gradients(model, batch, "bdia")
+    stored, _ = gradients(model, batch, "bdia-stored")
+    assert errors.equal == dict.fromkeys(range(5), True)
+    assert same(ours, stored)
+
+
+class _Masked(nn.Module):
+    """Blocks with more arguments and more outputs than x, as Hugging Face's have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(_MaskedBlock() for _ in range(4))
+        self.bias = nn.Parameter(torch.randn(6))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        seen = []
+        scale = self.bias * 2  # an argument with a graph of its own
+        for layer in self.layers:
+            x, norm = layer(x, scale, mask=torch.ones(6))
+            seen.append(norm)
+        return x, seen
+
+
+class _MaskedBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: Tensor, scale: Tensor, *, mask: Tensor) -> tuple[Tensor, Tensor]:
+        h = (self.inner(x) * scale * mask).tanh()
+        return x + h, h.square().sum()
+
+
+def test_arguments_and_further_outputs_keep_their_gradients() -> None:
+    """Tensors passed beside x get their gradients, and so does what a block returns beside x."""
+    torch.manual_seed(0)
+    model, x = _Masked().train(), torch.randn(3, 5, 6)
+
+    def loss(model: nn.Module, batch: Tensor) -> Tensor:
+        y, seen = model(batch)
+        return y.square().sum() + sum(seen)
+
+    ours, errors = gradients(model, x, "bdia", loss=loss)
+    stored, _ = gradients(model, x, "bdia-stored", loss=loss)
+    assert all(errors.equal.values())
+    assert same(ours, stored)
+    assert ours["bias"] is not None
+
+
+def test_an_argument_changed_in_place_is_refused() -> None:
+    """A mask overwritten between forward and backward would be another function."""
+    torch.manual_seed(0)
+    model, mask = _Masked().train(), torch.ones(6)
+    for layer in model.layers:
+        plain = layer.forward
+        layer.forward = lambda x, scale, *, mask=mask, plain=plain, **_: plain(x, scale, mask=mask)
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(_MaskedBlock() for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers:
+                x, _ = layer(x, torch.ones(6), mask=mask)
+            return x
+
+    loop = Loop().train()
+    with bdia.attach(loop, "bdia"):
+        loss = loop(torch.randn(3, 5, 6)).sum()
+        mask.zero_()
+        with pytest.raises(TapeError, match="changed in place between forward and backward"):
+            loss.backward()
+
+
+def test_the_backward_may_run_in_another_thread() -> None:
+    """Nothing of the engine is bound to the thread of the forward."""
+    model, batch = gpt(dropout=0.2), tokens()
+    expected, _ = gradients(model, batch, "bdia")
+    model.zero_grad()
+    torch.manual_seed(3)
+    with bdia.attach(model, "bdia", seed=3):
+        loss = gpt_loss(model, batch)
+        thread = threading.Thread(target=loss.backward)
+        thread.start()
+        thread.join()
+    assert same({name: p.grad for name, p in model.named_parameters()}, expected)
+
+
+def _train_on_one_rank(rank: int, port_file: str, find_unused: bool, out: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    results: dict[str, Any] = {}
+    for method in ("bdia", "bdia-stored"):
+        model = gpt(4)
+        wrapped = DistributedDataParallel(model, find_unused_parameters=find_unused)
+        errors = Errors()
+        with bdia.attach(model, method, seed=1) as handle, handle.observing(errors):
+            wrapped(*tokens(seed=rank))[1].backward()
+        results[method] = ([p.grad for p in model.parameters()], all(errors.equal.values()))
+    torch.save(results, f"{out}.{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("find_unused", [False, True])
+def test_ddp_over_two_processes(find_unused: bool, tmp_path: Path) -> None:
+    """Under DDP both ranks rebuild exactly and end with the gradients of stored activations, averaged."""
+    out = str(tmp_path / "result")
+    mp.spawn(_train_on_one_rank, (str(tmp_path / "rendezvous"), find_unused, out), nprocs=2)
+    ranks = [torch.load(f"{out}.{rank}") for rank in range(2)]
+    for results in ranks:
+        (ours, exact), (stored, _) = results["bdia"], results["bdia-stored"]
+        assert exact
+        assert all(torch.equal(a, b) for a, b in zip(ours, stored, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(ranks[0]["bdia"][0], ranks[1]["bdia"][0], strict=True))
