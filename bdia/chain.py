@@ -97,17 +97,15 @@ class Passage:
 
         Raises: TapeError where x is not what the block before returned.
         """
-        first = self._state is None or not self._rule.chained
-        state = self._start(x) if first else self._resume(name, x)
-        gamma = self._draw.next(_value(state)) if self._draw is not None and not first else None
-        work = Work(name, forward, args, kwargs, self._model_dtype)
+        fresh = self._state is None or not self._rule.chained
+        state = self._start(x) if fresh else self._resume(name, x)
+        x = self._rule.input(state)
         if self._watcher is not None:
-            self._watcher.forwarded(self._calls, _value(state).detach())
-
-        def block(x: Tensor) -> Tensor:
-            return self._recording.run(work, x, gamma)
-
-        self._state, kept = self._rule.step(state, block, gamma)
+            self._watcher.forwarded(self._calls, x.detach())
+        gamma = self._draw.next(x) if self._draw is not None else None
+        work = Work(name, forward, args, kwargs, self._model_dtype)
+        y = self._recording.run(work, x, gamma)
+        self._state, kept = self._rule.step(state, y, gamma)
         self._recording.keep(kept)
         self._calls += 1
         self._note_maximum(self._state)
@@ -151,14 +149,8 @@ class Passage:
 
     def _note_maximum(self, state: State) -> None:
         if self._rule.bits is not None:
-            low, high = torch.aminmax(_value(state).detach())
+            low, high = torch.aminmax(self._rule.output(state).detach())
             self._maxima.append(torch.maximum(-low, high))
-
-
-def _value(state: State) -> Tensor:
-    x = state[-1]
-    assert x is not None
-    return x
 
 
 def _version(x: Tensor) -> int:

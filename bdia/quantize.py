@@ -1,4 +1,4 @@
-"""Fixed-point arithmetic inside fp32: Q_l (eq. 17), parity (eq. 20), and the range in which both are exact.
+"""Fixed-point arithmetic inside fp32: Q_l (eq. 17), parity (eq. 20) and the range in which both are exact.
 
 Every state of the quantised stream is a multiple of 2^-l held in fp32. fp32 has a 24-bit significand, so such a
 multiple is exact up to 2^24 units, that is up to 2^(24-l).
@@ -27,14 +27,16 @@ def quantize(y: Tensor, bits: int) -> Tensor:
     return torch.mul(y, 2.0**bits).round_().mul_(2.0**-bits)
 
 
-def parity(x: Tensor, bits: int) -> Tensor:
-    """s = 1 where x / 2^-l is odd (eq. 20), as bool of x's shape.
+def to_even(x: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """x + s·2^-l, and s, the parity of x / 2^-l (eq. 20), as bool. Both of x's shape, both new.
 
-    x must be a multiple of 2^-l. An integer n is odd exactly where n/2 is not an integer; unlike a truncated
-    modulus, that is right for negative numbers too.
+    x must be a multiple of 2^-l. x + s·2^-l is the next even multiple at or above x, found by rounding x's half up;
+    unlike a truncated modulus, that is right for negative numbers too.
     """
     half = torch.mul(x, 2.0 ** (bits - 1))
-    return half.ne(half.floor())
+    up = half.ceil()
+    odd = half.lt(up)
+    return up.mul_(2.0 ** (1 - bits)), odd
 
 
 def exact_limit(bits: int) -> float:

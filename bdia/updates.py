@@ -8,23 +8,22 @@ Shapes: x, y [B, …]; γ [B, 1, …]. B samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from bdia.errors import MethodError
-from bdia.quantize import MAX_BITS, STREAM_DTYPE, parity, quantize
+from bdia.quantize import MAX_BITS, STREAM_DTYPE, quantize, to_even
 from bdia.sidebits import SideBits
 
-Block = Callable[[Tensor], Tensor]
 State = tuple[Tensor | None, ...]
 """What a rule carries from block to block: x alone, two successive x, two streams, position and velocity, …"""
 
 
 class Rule(Protocol):
-    """A rule of the stream. `undo` inverts `step` given what the step kept; both call `block` once."""
+    """The arithmetic of the stream. The engine runs the blocks; a rule says what they are given and what becomes of
+    their y, and how to go back. Stateless: one object serves every forward."""
 
     chained: bool
     """The state holds more than the x that a model passes from block to block."""
@@ -37,19 +36,24 @@ class Rule(Protocol):
     """l of eq. 17, for a rule whose stream is quantised."""
 
     def start(self, x: Tensor) -> State:
-        """The state before the first block."""
+        """The state before the first block, from the model's x_0."""
         ...
 
-    def step(self, state: State, block: Block, gamma: Tensor | None) -> tuple[State, Tensor | None]:
-        """One block: the next state, and what `undo` needs besides it (side bits as bool, or None).
-
-        `gamma` is None in the first step of a chain, and for rules that draw none.
-        """
+    def input(self, state: State) -> Tensor:
+        """x_k, which the next block is given."""
         ...
 
-    def undo(self, state: State, block: Block, gamma: Tensor | None, kept: SideBits | None) -> State:
-        """The state before the step, from the state after it and what the step kept, now packed. Runs outside
-        autograd. `gamma` None: there is nothing below to rebuild, so the block is run and no more."""
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        """The state after the block that returned y, and what `undo` needs besides it: side bits as bool, or None."""
+        ...
+
+    def input_back(self, state: State) -> Tensor:
+        """x_k again, from the state after its step."""
+        ...
+
+    def undo(self, state: State, y: Tensor, gamma: Tensor | None, kept: SideBits | None) -> State:
+        """The state before a step, from the state after it, y computed again, and what the step kept. Runs outside
+        autograd, and never for the first step: before that there is nothing to rebuild."""
         ...
 
     def output(self, state: State) -> Tensor:
@@ -69,16 +73,20 @@ class Euler:
     def start(self, x: Tensor) -> State:
         return (x,)
 
-    def step(self, state: State, block: Block, gamma: Tensor | None) -> tuple[State, Tensor | None]:
-        (x,) = state
-        assert x is not None
-        return (block(x),), None
+    def input(self, state: State) -> Tensor:
+        return _x(state)
 
-    def undo(self, state: State, block: Block, gamma: Tensor | None, kept: SideBits | None) -> State:
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        return (y,), None
+
+    def input_back(self, state: State) -> Tensor:
+        raise MethodError("the plain transformer (eq. 4) has no inverse: use strategy 'stored' or 'checkpoint'")
+
+    def undo(self, state: State, y: Tensor, gamma: Tensor | None, kept: SideBits | None) -> State:
         raise MethodError("the plain transformer (eq. 4) has no inverse: use strategy 'stored' or 'checkpoint'")
 
     def output(self, state: State) -> Tensor:
-        return _last(state)
+        return _x(state)
 
 
 class Bdia:
@@ -91,76 +99,77 @@ class Bdia:
     draws_gamma = True
     reversible = True
     exact = False
-    bits = None
+    bits: int | None = None
 
     def start(self, x: Tensor) -> State:
         return None, x.to(STREAM_DTYPE)
 
-    def step(self, state: State, block: Block, gamma: Tensor | None) -> tuple[State, Tensor | None]:
-        before, x = _pair(state)
-        y = block(x)
+    def input(self, state: State) -> Tensor:
+        return _x(state)
+
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        before, x = state
         if before is None:  # (6)
             return (x, y), None
-        return (x, _through(_Combine, before, x, y, gamma, None)), None
+        return (x, _through(_Combine, before, x, y, gamma, None, None)), None
 
-    def undo(self, state: State, block: Block, gamma: Tensor | None, kept: SideBits | None) -> State:
-        x, after = _pair(state)
+    def input_back(self, state: State) -> Tensor:
+        x = state[0]
         assert x is not None
-        y = block(x)
-        return (None if gamma is None else invert(after, x, y, gamma)), x
+        return x
+
+    def undo(self, state: State, y: Tensor, gamma: Tensor | None, kept: SideBits | None) -> State:
+        x, after = state
+        assert x is not None
+        assert after is not None
+        assert gamma is not None
+        return invert(after, x, y, gamma), x
 
     def output(self, state: State) -> Tensor:
-        return _last(state)
+        return _x(state)
 
 
-class QuantisedBdia:
+class QuantisedBdia(Bdia):
     """Quantised BDIA (18)-(21), inverted bit for bit by (24) with one side bit an element.
 
     The state is (x_{k-1}, x_k), both multiples of 2^-l in fp32; before the first block (None, Q_l[x_0]). Gradients
     pass straight through Q_l: the paper does not say, and this is what makes it train.
     """
 
-    chained = True
-    draws_gamma = True
-    reversible = True
     exact = True
 
     def __init__(self, bits: int) -> None:
         if not 1 <= bits <= MAX_BITS:
             raise MethodError(f"bits={bits}: l must be from 1 to {MAX_BITS}, since fp32 has 24 bits in all; try 9")
+        self._l = bits
         self.bits = bits
 
     def start(self, x: Tensor) -> State:
-        return None, _through(_Quantise, x.to(STREAM_DTYPE), self.bits)  # (18)
+        return None, straight_through(x.to(STREAM_DTYPE), self._l)  # (18)
 
-    def step(self, state: State, block: Block, gamma: Tensor | None) -> tuple[State, Tensor | None]:
-        before, x = _pair(state)
-        y = block(x)
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        before, x = state
         if before is None:
-            return (x, _through(_FirstStep, x, y, self.bits)), None
-        side_bits = parity(before.detach(), self.bits)  # (20)
-        return (x, _through(_Combine, before, x, y, gamma, (side_bits, self.bits))), side_bits
+            return (x, _through(_FirstStep, x, y, self._l)), None
+        even, side_bits = to_even(before.detach(), self._l)  # (20)
+        return (x, _through(_Combine, before, x, y, gamma, even, self._l)), side_bits
 
-    def undo(self, state: State, block: Block, gamma: Tensor | None, kept: SideBits | None) -> State:
-        x, after = _pair(state)
+    def undo(self, state: State, y: Tensor, gamma: Tensor | None, kept: SideBits | None) -> State:
+        x, after = state
         assert x is not None
-        y = block(x)
-        if gamma is None:
-            return None, x
+        assert after is not None
+        assert gamma is not None
         assert kept is not None
-        return invert_quantised(after, x, y, gamma, kept.unpack(), self.bits), x
-
-    def output(self, state: State) -> Tensor:
-        return _last(state)
+        return invert_quantised(after, x, y, gamma, kept.unpack(), self._l), x
 
 
 def mix(x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
     """(1-γ)x + (1+γ)h, written with y = x + h as (1+γ)y - 2γx. A new tensor.
 
-    Each product and sum is rounded on its own (no fused multiply-add, whose use may depend on an element's place),
-    so that forward and inverse agree in every bit.
+    Forward and inverse must agree in every bit, and whether a kernel fuses the multiply with the add may depend on an
+    element's place. For |γ| a power of two the product 2γx is exact, so that fused or not is the same.
     """
-    return torch.mul(y, 1 + gamma).sub_(x * (2 * gamma))
+    return torch.mul(y, 1 + gamma).addcmul_(x, -2 * gamma)
 
 
 def combine(before: Tensor, x: Tensor, y: Tensor, gamma: Tensor) -> Tensor:
@@ -178,28 +187,26 @@ def first_quantised(x: Tensor, y: Tensor, bits: int) -> Tensor:
     return quantize(y - x, bits).add_(x)
 
 
-def combine_quantised(before: Tensor, x: Tensor, y: Tensor, gamma: Tensor, side_bits: Tensor, bits: int) -> Tensor:
-    """x₊ = Q_l[γ(x₋ + s·2^-l)] + Q_l[(1-γ)x + (1+γ)h] (eq. 21).
+def combine_quantised(even: Tensor, x: Tensor, y: Tensor, gamma: Tensor, bits: int) -> Tensor:
+    """x₊ = Q_l[γ(x₋ + s·2^-l)] + Q_l[(1-γ)x + (1+γ)h] (eq. 21), given even = x₋ + s·2^-l.
 
-    For |γ| = ½ the first term needs no rounding (eq. 23): x₋ + s·2^-l is an even multiple of 2^-l.
+    For |γ| = ½ the first term needs no rounding (eq. 23).
     """
-    even = before + side_bits.to(before.dtype).mul_(2.0**-bits)
-    return quantize(mix(x, y, gamma), bits).add_(even.mul_(gamma))
+    return quantize(mix(x, y, gamma), bits).add_(even * gamma)
 
 
 def invert_quantised(after: Tensor, x: Tensor, y: Tensor, gamma: Tensor, side_bits: Tensor, bits: int) -> Tensor:
     """x₋ = (x₊ - Q_l[(1-γ)x + (1+γ)h]) / γ - s·2^-l (eq. 24)."""
-    even = torch.sub(after, quantize(mix(x, y, gamma), bits)).div_(gamma)
-    return even.sub_(side_bits.to(after.dtype).mul_(2.0**-bits))
+    even = torch.sub(after, quantize(mix(x, y, gamma), bits)).mul_(1 / gamma)
+    return even.sub_(side_bits.view(torch.uint8).to(even.dtype).mul_(2.0**-bits))
 
 
-def _pair(state: State) -> tuple[Tensor | None, Tensor]:
-    before, x = state
-    assert x is not None
-    return before, x
+def straight_through(y: Tensor, bits: int) -> Tensor:
+    """Q_l[y], with the gradient passed on as though Q_l were the identity."""
+    return _through(_Quantise, y, bits)
 
 
-def _last(state: State) -> Tensor:
+def _x(state: State) -> Tensor:
     x = state[-1]
     assert x is not None
     return x
@@ -213,7 +220,7 @@ def _through(function: type[torch.autograd.Function], *inputs: Any) -> Tensor:
 
 
 class _Quantise(torch.autograd.Function):
-    """(18), with the gradient straight through."""
+    """`straight_through`."""
 
     @staticmethod
     def forward(x: Tensor, bits: int) -> Tensor:
@@ -248,23 +255,24 @@ class _Combine(torch.autograd.Function):
     """(10) or (21). With g = dL/dx₊: x₋ gets γg, x gets -2γg, y gets (1+γ)g."""
 
     @staticmethod
-    def forward(before: Tensor, x: Tensor, y: Tensor, gamma: Tensor, quantised: tuple[Tensor, int] | None) -> Tensor:
-        if quantised is None:
+    def forward(before: Tensor, x: Tensor, y: Tensor, gamma: Tensor, even: Tensor | None, bits: int | None) -> Tensor:
+        if even is None or bits is None:
             return combine(before, x, y, gamma)
-        return combine_quantised(before, x, y, gamma, *quantised)
+        return combine_quantised(even, x, y, gamma, bits)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[3])
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (gamma,) = ctx.saved_tensors
         to_before, to_x, to_y = ctx.needs_input_grad[:3]
         return (
             grad * gamma if to_before else None,
             grad * (-2 * gamma) if to_x else None,
             grad * (1 + gamma) if to_y else None,
+            None,
             None,
             None,
         )

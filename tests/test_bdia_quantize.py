@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bdia.quantize import exact_limit, headroom, is_exact, parity, quantize
+from bdia.quantize import exact_limit, headroom, is_exact, quantize, to_even
 
 
 @pytest.mark.parametrize("bits", [1, 6, 9, 14])
@@ -31,7 +31,9 @@ def test_parity_is_the_floored_modulus(bits: int) -> None:
     """Parity agrees with Python's own modulus of integers, negative ones included."""
     integers = [*range(-9, 10), 2**20 + 1, -(2**20) - 1]
     x = torch.tensor(integers, dtype=torch.float32) * 2.0**-bits
-    assert parity(x, bits).tolist() == [n % 2 == 1 for n in integers]
+    even, odd = to_even(x, bits)
+    assert odd.tolist() == [n % 2 == 1 for n in integers]
+    assert (even * 2**bits).tolist() == [n + n % 2 for n in integers]
 
 
 @pytest.mark.parametrize("bits", [6, 9, 20])
