@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bdia.backprop import Watcher
@@ -146,9 +147,15 @@ class _Bound:
         return type(self.module).forward(self.module, *args, **kwargs)
 
 
+# A compiler that traced the engine would compile a forward whose rerun it has not seen, and no bit would hold. Blocks
+# may be compiled on their own: then one compiled block serves forward and rerun.
+_not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
+
+
 class AttachedOwner(_Bound):
     """Stands in for the forward of the module that loops over the blocks: the beginning and end of a chain."""
 
+    @_not_compiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.module.training:
             return self.original(*args, **kwargs)
@@ -169,6 +176,7 @@ class AttachedBlock(_Bound):
         self.owner = owner
         self.name = name
 
+    @_not_compiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         passage = self.chain.current
         if passage is None:

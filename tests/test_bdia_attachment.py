@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import pickle
 import threading
 from pathlib import Path
@@ -170,6 +171,18 @@ def test_a_copy_is_a_model_of_its_own(how: str) -> None:
         assert gpt_loss(twin, batch).item() != loss.item()
 
 
+def test_a_compiled_model_is_not_compiled_through_the_engine() -> None:
+    """`torch.compile` of an attached model leaves the engine alone, and stays exact."""
+    model, batch = gpt(), tokens()
+    expected, _ = gradients(model, batch, "bdia")
+    model.zero_grad()
+    errors = Errors()
+    with bdia.attach(model, "bdia", seed=3) as handle, handle.observing(errors):
+        gpt_loss(torch.compile(model, backend="aot_eager"), batch).backward()
+    assert all(errors.equal.values())
+    assert same({name: p.grad for name, p in model.named_parameters()}, expected)
+
+
 def test_vit_is_found_and_exact() -> None:
     """The vision model attaches unasked; its dropout is repeated, its gradients are the twin's."""
     torch.manual_seed(0)
@@ -266,6 +279,7 @@ def test_the_backward_may_run_in_another_thread() -> None:
 
 
 def _train_on_one_rank(rank: int, port_file: str, find_unused: bool, out: str) -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # both ranks are here; the host's own name may not resolve
     dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
