@@ -1,0 +1,11 @@
+"""What the models are fed. Real input without a download: Python's own standard-library sources, scikit-learn's
+digits; or the user's: any text file, nanoGPT's `.bin`, a folder of CIFAR's binary files.
+
+Here is what needs no torch; batches are made by `bench.data.text` and `bench.data.images`.
+"""
+
+from __future__ import annotations
+
+from bench.data.files import check, digest, vocab_of
+
+__all__ = ["check", "digest", "vocab_of"]

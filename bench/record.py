@@ -1,0 +1,85 @@
+"""The record: one case and what was measured of it. Frozen, flat, versioned; raw bytes and seconds."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from bench.case import Case
+
+SCHEMA_VERSION = 1
+
+Status = Literal["ok", "oom", "timeout", "error", "skipped", "unsupported"]
+FAILED: tuple[Status, ...] = ("oom", "timeout", "error")
+"""The statuses that make `run` exit with 3."""
+
+
+class BlockError(msgspec.Struct, frozen=True):
+    """How well one block's input was rebuilt: the rebuilt x_k against the x_k of the forward."""
+
+    block: int
+    max_abs_error: float | None
+    """None where it is not finite."""
+    rms_error: float | None
+    relative_error: float | None
+    """RMS error over the RMS of the forward's x_k."""
+    mismatched: int
+    """Elements that differ under `!=`."""
+
+
+class Record(Case, frozen=True, kw_only=True):
+    """One line of `results.jsonl`. Every measured field is None where it was not measured, never 0."""
+
+    schema_version: int = SCHEMA_VERSION
+    suite: str
+    fingerprint: str
+    """Digest of the case, the environment, the code and the settings: what resuming goes by."""
+    status: Status = "ok"
+    message: str | None = None
+
+    # Sizes
+    parameters: int | None = None
+    stream_elements: int | None = None
+    """Elements of the residual stream, B·T·D."""
+    samples: int | None = None
+    """Samples a step."""
+    tokens: int | None = None
+    """Tokens a step; None for a vision model."""
+    stream_dtype: str | None = None
+    parameter_dtype: str | None = None
+    compute_dtype: str | None = None
+    threads: int | None = None
+
+    # Memory, in bytes
+    static_bytes: int | None = None
+    activation_bytes: int | None = None
+    peak_bytes: int | None = None
+    saved_bytes: int | None = None
+    side_bytes: int | None = None
+    rng_bytes: int | None = None
+    reserved_bytes: int | None = None
+    nvml_bytes: int | None = None
+    rss_bytes: int | None = None
+
+    # Time
+    step_seconds: list[float] | None = None
+    """Every timed step, forward to optimiser; round i of every method of a group ran side by side."""
+    tokens_per_second: float | None = None
+    samples_per_second: float | None = None
+
+    # Correctness
+    loss: float | None = None
+    """Training loss of the measured step."""
+    reconstruction: list[BlockError] | None = None
+    bit_exact: bool | None = None
+    gradient_error: float | None = None
+    """Relative L2 of all parameter gradients against the method's own rule with stored activations."""
+    max_abs: float | None = None
+    """Largest |x| of the residual stream in the measured forward."""
+    largest_bits: int | None = None
+    """The largest l for which that forward would have been exact."""
+
+    def case(self) -> Case:
+        """The case this record is of."""
+        return Case(**{name: getattr(self, name) for name in Case.__struct_fields__})
