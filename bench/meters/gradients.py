@@ -1,0 +1,104 @@
+"""Are the gradients still right? A method's gradients against those of its own rule with stored activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import bdia
+from bdia.methods import Method, get
+from bench.meters import MeterError
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
+
+Gradients = Mapping[str, Tensor | None]
+"""Gradient by parameter name; None where autograd reached the parameter with none."""
+
+
+@dataclass(frozen=True)
+class GradientReading:
+    """How far a method's gradients are from its reference."""
+
+    gradient_error: float | None
+    """||g − r|| / ||r|| over all parameters together, in float64; 0.0 exactly where each is `torch.equal`."""
+    message: str | None
+    """Why there is no error to give, where there is none."""
+
+
+def measure_gradients(
+    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+) -> GradientReading:
+    """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
+    activations: same weights, batch, γ (by `seed`) and RNG state.
+
+    Guards are off, since an error beyond the exact range is to be measured and not raised. Weights and RNG state stay
+    as they are; gradients are None afterwards.
+
+    Raises: MeterError where only one of the two gave some parameter a gradient.
+    """
+    chosen = get(method) if isinstance(method, str) else method
+    before = _rng_state()
+    gradients = _gradients(workload, chosen, bits, seed)
+    _set_rng_state(before)
+    reference = _gradients(workload, chosen.twin(), bits, seed)
+    _set_rng_state(before)
+    return compare_gradients(gradients, reference)
+
+
+def compare_gradients(gradients: Gradients, reference: Gradients) -> GradientReading:
+    """The relative L2 error of `gradients` against `reference`, over parameters of the same names.
+
+    Raises: MeterError where only one of the two has a gradient.
+    """
+    lone = [name for name in reference if (gradients[name] is None) != (reference[name] is None)]
+    if lone:
+        raise MeterError(
+            f"{len(lone)} parameters have a gradient under the method or its reference only, the first {lone[0]}"
+        )
+    pairs = {
+        name: (ours, theirs)
+        for name, theirs in reference.items()
+        if theirs is not None and (ours := gradients[name]) is not None
+    }
+    broken = [name for name, pair in pairs.items() if not all(bool(grad.isfinite().all()) for grad in pair)]
+    if broken:
+        some = f"{len(broken)} of {len(pairs)} parameters, the first {broken[0]}"
+        return GradientReading(None, f"gradients are not finite in {some}")
+    if all(torch.equal(ours, theirs) for ours, theirs in pairs.values()):
+        return GradientReading(0.0, None)
+    error = _norm(ours.double() - theirs.double() for ours, theirs in pairs.values())
+    scale = _norm(theirs.double() for _, theirs in pairs.values())
+    if scale == 0.0:
+        return GradientReading(None, "the reference gradients are all 0, so there is no relative error")
+    return GradientReading(error / scale, None)
+
+
+def _norm(tensors: Iterable[Tensor]) -> float:
+    """L2 over all elements of all tensors."""
+    return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
+
+
+def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
+    model, options = workload.model, {} if bits is None else {"bits": bits}
+    workload.optimizer.zero_grad(set_to_none=True)
+    with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
+        torch.autograd.backward(workload.loss(model, workload.batch))
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    workload.optimizer.zero_grad(set_to_none=True)
+    return gradients
+
+
+def _rng_state() -> tuple[Tensor, list[Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _set_rng_state(state: tuple[Tensor, list[Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])

@@ -1,0 +1,153 @@
+"""The memory of one training step: what the method keeps, what the step needs, and what holds them.
+
+`peak_bytes` is of a step as people run it, `activation_bytes` of a forward and a backward between gradients that
+stay allocated, so that it holds what the method controls and nothing else. `bench.meters.level` says which
+memory is seen: torch's allocator, and not the scratch of oneDNN and MKL.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from bench.meters import nvml, rss
+from bench.meters.level import level
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
+
+
+class Held(Protocol):
+    """What a method's handle tells of the last forward: bytes held at its end beside the activations."""
+
+    @property
+    def side_bytes(self) -> int | None: ...
+
+    @property
+    def rng_bytes(self) -> int | None: ...
+
+
+@dataclass(frozen=True)
+class MemoryReading:
+    """The memory fields of `bench.record.Record`, in bytes; None where there is no such figure, never 0.
+
+    All but `rss_bytes` and `nvml_bytes` are the same from run to run.
+    """
+
+    static_bytes: int
+    """Allocator level before the step, after a warm one. On a CPU the sum over the distinct storages of
+    parameters, buffers, gradients, optimiser state and batch, as its allocator keeps no absolute figure; on
+    CUDA the allocator's own, library workspaces included."""
+    activation_bytes: int
+    """Highest level over forward and backward with gradients kept allocated, less `static_bytes`."""
+    peak_bytes: int
+    """Highest level over a whole step that starts and ends without gradients, absolute: forward, loss,
+    backward, optimiser, zero_grad(set_to_none=True)."""
+    saved_bytes: int
+    """Level at the end of the forward, less `static_bytes`."""
+    side_bytes: int | None
+    rng_bytes: int | None
+    reserved_bytes: int | None
+    """What CUDA's allocator has reserved; None on a CPU."""
+    nvml_bytes: int | None
+    """NVML's figure for this process on this card; None on a CPU and where NVML has none."""
+    rss_bytes: int
+    """The process's high-water resident set, before the profiler's own bookkeeping can add to it."""
+
+
+def measure_memory(workload: Workload, handle: Held, device: torch.device) -> MemoryReading:
+    """Measures `workload` as it stands, with a method attached.
+
+    Takes four optimiser steps, so weights and optimiser state are others afterwards: build anew before measuring
+    anything that depends on them.
+
+    Raises: MeterError where the level cannot be known exactly; whatever the workload raises.
+    """
+    model, optimizer = workload.model, workload.optimizer
+    optimizer.zero_grad(set_to_none=True)
+    # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
+    run_step(workload)
+    run_step(workload)
+    resident = rss.high_water_bytes()
+    with level(device) as meter:
+        # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
+        torch.autograd.backward(workload.loss(model, workload.batch))
+        optimizer.step()
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+        gc.collect()
+        static = static_bytes(workload, device)
+        meter.mark("static")
+        loss = workload.loss(model, workload.batch)
+        meter.mark("forward end")
+        side, rng = handle.side_bytes, handle.rng_bytes
+        torch.autograd.backward(loss)
+        meter.mark("backward end")
+        del loss
+
+        optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        bare = static_bytes(workload, device)
+        meter.mark("step start")
+        run_step(workload)
+        meter.mark("step end")
+    on_cuda = device.type == "cuda"
+    return MemoryReading(
+        static_bytes=static,
+        activation_bytes=meter.rise("static", "backward end"),
+        peak_bytes=bare + meter.rise("step start", "step end"),
+        saved_bytes=meter.change("static", "forward end"),
+        side_bytes=side,
+        rng_bytes=rng,
+        reserved_bytes=torch.cuda.memory_reserved(device) if on_cuda else None,
+        nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
+        rss_bytes=resident,
+    )
+
+
+def run_step(workload: Workload) -> None:
+    """One training step as people run it. Gradients are None before and after it."""
+    loss = workload.loss(workload.model, workload.batch)
+    torch.autograd.backward(loss)
+    workload.optimizer.step()
+    workload.optimizer.zero_grad(set_to_none=True)
+
+
+def static_bytes(workload: Workload, device: torch.device) -> int:
+    """What is allocated on `device` between steps, absolute (see `MemoryReading.static_bytes`)."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        return torch.cuda.memory_allocated(device)
+    # A storage counts once and whole, however many tensors look into it.
+    storages = (tensor.untyped_storage() for tensor in _kept_tensors(workload) if tensor.device == device)
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def _kept_tensors(workload: Workload) -> Iterator[torch.Tensor]:
+    for parameter in workload.model.parameters():
+        yield parameter
+        if parameter.grad is not None:
+            yield parameter.grad
+    yield from workload.model.buffers()
+    yield from _tensors_in(workload.optimizer.state.values())
+    yield from workload.batch
+
+
+def _tensors_in(values: Iterable[object]) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, dict):
+            yield from _tensors_in(value.values())
+        elif isinstance(value, list | tuple):
+            yield from _tensors_in(value)
+
+
+def cuda_uuid(device: torch.device) -> str:
+    """The UUID of a CUDA device, which CUDA_VISIBLE_DEVICES does not renumber; without NVML's `GPU-`."""
+    return str(torch.cuda.get_device_properties(device).uuid)

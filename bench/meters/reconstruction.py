@@ -1,0 +1,116 @@
+"""How well the backward rebuilt what the forward did not keep: x_k against x_k, block by block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+import bdia
+from bdia.methods import Method, get
+from bench.record import BlockError
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
+
+
+@dataclass(frozen=True)
+class ReconstructionReading:
+    """One forward and backward, seen block by block."""
+
+    reconstruction: list[BlockError]
+    """One entry per block input that was rebuilt, in order of the blocks."""
+    bit_exact: bool
+    """Every block's input was rebuilt, each with `torch.equal`."""
+    missing: tuple[int, ...]
+    """Blocks whose input the backward never rebuilt."""
+
+
+@dataclass
+class Observer:
+    """Keeps a copy of each x_k of the forward, and compares the rebuilt x_k with it.
+
+    The engine hands over x_0 … x_{N-1}, the blocks' inputs. x_0 … x_{N-2} are rebuilt; x_{N-1} and x_N are what
+    the backward starts from, so that the error of block N-1 is trivially 0. It is reported with the others.
+    """
+
+    errors: dict[int, BlockError] = field(default_factory=dict)
+    _forwarded: dict[int, Tensor] = field(default_factory=dict)
+    _equal: dict[int, bool] = field(default_factory=dict)
+
+    def forwarded(self, call: int, x: Tensor) -> None:
+        """Takes x_k [B, …] as it entered block k = `call`."""
+        self._forwarded[call] = x.detach().clone()
+
+    def rebuilt(self, call: int, x: Tensor) -> None:
+        """Compares x_k [B, …] as the backward rebuilt it."""
+        expected = self._forwarded[call]
+        self.errors[call] = block_error(call, expected, x)
+        self._equal[call] = torch.equal(expected, x)
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """Blocks that went forward and were not rebuilt."""
+        return tuple(sorted(self._forwarded.keys() - self.errors.keys()))
+
+    @property
+    def bit_exact(self) -> bool:
+        """Every block that went forward was rebuilt, each with `torch.equal`."""
+        return bool(self._forwarded) and not self.missing and all(self._equal.values())
+
+
+def block_error(block: int, expected: Tensor, rebuilt: Tensor) -> BlockError:
+    """The error of `rebuilt` [B, …] against `expected` [B, …], computed in float64.
+
+    Errors that are not finite are None. `mismatched` goes by `!=`, so NaN counts and -0.0 against 0.0 does not.
+    """
+    error = rebuilt.double() - expected.double()
+    rms = _rms(error)
+    scale = _rms(expected.double())
+    return BlockError(
+        block=block,
+        max_abs_error=_finite(float(error.abs().max())),
+        rms_error=_finite(rms),
+        relative_error=0.0 if rms == 0.0 else _finite(rms / scale if scale else math.inf),
+        mismatched=int((rebuilt != expected).sum()),
+    )
+
+
+def measure_reconstruction(
+    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+) -> ReconstructionReading:
+    """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
+
+    Guards are off, since an error beyond the exact range is to be measured and not raised. Weights stay as they are;
+    gradients are None afterwards.
+
+    Raises: ValueError for a method that rebuilds nothing.
+    """
+    chosen = get(method) if isinstance(method, str) else method
+    if not chosen.reversible:
+        raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
+    observer = Observer()
+    options = {} if bits is None else {"bits": bits}
+    with (
+        bdia.attach(workload.model, chosen, seed=seed, blocks=workload.blocks, **options) as handle,
+        handle.observing(observer),
+        handle.unguarded(),
+    ):
+        torch.autograd.backward(workload.loss(workload.model, workload.batch))
+    workload.optimizer.zero_grad(set_to_none=True)
+    return ReconstructionReading(
+        reconstruction=[observer.errors[block] for block in sorted(observer.errors)],
+        bit_exact=observer.bit_exact,
+        missing=observer.missing,
+    )
+
+
+def _rms(values: Tensor) -> float:
+    return float(values.square().mean().sqrt())
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
