@@ -1,0 +1,128 @@
+"""What stands below a figure or table: what it shows, what the metrics mean, on what and how it was measured."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports import settings, units
+from reports.frame import rows
+
+MEANINGS: Mapping[str, str] = {
+    "activation_bytes": "Activation memory is the highest level of the allocator over forward and backward, "
+    "gradients kept allocated, less its level before the step.",
+    "peak_bytes": "Peak is the highest level of the allocator over one whole training step: forward, loss, backward, "
+    "optimiser.",
+    "side_bytes": "Side bits are the parities of eq. 20, one bit an element and block, as held at the end of the "
+    "forward.",
+    "bits_per_activation": "Bits per activation is the slope of activation memory against depth, per block and "
+    "element of the residual stream.",
+    "rate_ratio": "Rates are relative to standard's: the median over rounds in which all methods were timed side "
+    "by side.",
+    "max_abs_error": "The reconstruction error of a block is the largest |rebuilt x − x of the forward| over the "
+    "elements of its input; 0 (exact) is bit for bit.",
+    "gradient_error": "The gradient error is the relative L2 distance of all parameter gradients from those of the "
+    "same rule with stored activations.",
+}
+"""What each metric means, by its field."""
+
+FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "fig1": (
+        "Reconstruction error against the block, in floating point by eq. 16 and with side bits by eq. 24: median "
+        "over seeds (line) and range (band). The backward starts at the top, from the kept input of the last block, "
+        "whose error is 0 for that reason.",
+        ("max_abs_error",),
+    ),
+    "memory-depth": (
+        "Activation memory against depth, with the fitted bits per activation.",
+        ("activation_bytes", "bits_per_activation"),
+    ),
+    "memory-width": ("Activation memory against width.", ("activation_bytes",)),
+    "memory-batch": ("Activation memory against batch size.", ("activation_bytes",)),
+    "throughput": (
+        "Training rate relative to standard's: median and range of paired rounds. The dotted line at ¾ is the bound "
+        "that one recompute of the forward sets where arithmetic is all that counts.",
+        ("rate_ratio",),
+    ),
+    "memory-speed": (
+        "Activation memory against training rate relative to standard's.",
+        ("activation_bytes", "rate_ratio"),
+    ),
+    "error-bits": (
+        "Worst reconstruction error against l, the bits behind the binary point. Shaded: beyond the range in which "
+        "fp32 holds every multiple of 2^-l.",
+        ("max_abs_error",),
+    ),
+}
+"""What each figure shows, and the fields whose meaning belongs below it."""
+
+
+def caption(frame: pd.DataFrame, run: Mapping[str, Any] | None, figure: str | None = None) -> str:
+    """The caption of a figure or, without one, of the tables: one paragraph.
+
+    `run` is the content of `run.json`; what it lacks is left unsaid."""
+    found = rows(frame)
+    shows, fields = FIGURES[figure] if figure is not None else ("", tuple(MEANINGS))
+    measured = [field for field in fields if field == "max_abs_error" or any(row[field] is not None for row in found)]
+    return " ".join(
+        part for part in (shows, *(MEANINGS[field] for field in measured), _cases(found), provenance(run or {})) if part
+    )
+
+
+def provenance(run: Mapping[str, Any]) -> str:
+    """Hardware, versions, commit and command, as far as `run.json` tells them."""
+    environment: Mapping[str, Any] = run.get("environment") or {}
+    sentences = [
+        _sentence("Measured on", _hardware(environment)),
+        _sentence("Software:", _software(environment)),
+        _sentence("Command:", [shlex.join(["bdia-bench", *run["arguments"]])] if run.get("arguments") else []),
+    ]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _cases(found: Iterable[settings.Row]) -> str:
+    held = settings.sentence(list(found))
+    return f"Cases: {held.replace(' · ', ', ')}." if held else ""
+
+
+def _hardware(environment: Mapping[str, Any]) -> list[str]:
+    threads, cores, memory = (environment.get(name) for name in ("threads", "logical_cores", "memory_bytes"))
+    of = f" of {cores} cores" if cores else ""
+    count, gpu = environment.get("gpu_count"), environment.get("gpu_name")
+    gpu_memory = environment.get("gpu_memory_bytes")
+    return [
+        part
+        for part in (
+            (f"{count} × {gpu}" if (count or 1) > 1 else gpu) if gpu else None,
+            f"{units.size(gpu_memory)} a GPU" if gpu_memory else None,
+            environment.get("cpu_model") or environment.get("machine"),
+            f"{threads} threads{of}" if threads else None,
+            f"{units.size(memory)} of memory" if memory else None,
+        )
+        if part
+    ]
+
+
+def _software(environment: Mapping[str, Any]) -> list[str]:
+    versions = (
+        ("bdia-bench", environment.get("bdia_bench")),
+        ("torch", environment.get("torch")),
+        ("CUDA", environment.get("cuda") if environment.get("device") == "cuda" else None),
+        ("driver", environment.get("gpu_driver")),
+        ("Python", environment.get("python")),
+        (environment.get("os"), environment.get("os_release")),
+    )
+    said = [f"{name} {version}" for name, version in versions if name and version]
+    commit = environment.get("commit")
+    if commit and said:
+        changed = " with uncommitted changes" if environment.get("dirty") else ""
+        said[0] += f" (commit {commit[:12]}{changed})"
+    return said
+
+
+def _sentence(start: str, parts: Iterable[str]) -> str:
+    said = ", ".join(parts)
+    return f"{start} {said}." if said else ""

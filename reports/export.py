@@ -1,0 +1,147 @@
+"""Records for other programs and pages: Markdown and LaTeX as the tables say it, CSV and JSON as it was measured.
+
+CSV and JSON hold bytes as integers and seconds as numbers, never formatted; a null is an empty field or `null`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import msgspec
+import pandas as pd
+
+from bench.errors import UsageError
+from reports.frame import rows
+from reports.measured import measured
+from reports.reconstructed import partition, reconstructed
+from reports.sheets import Cell, Sheet
+
+_LATEX_ESCAPES = str.maketrans(
+    {
+        "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{",
+        "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}",
+        ">": r"\textgreater{}", "|": r"\textbar{}", "×": r"$\times$", "−": "$-$", "±": r"$\pm$", "≤": r"$\le$",
+        "≥": r"$\ge$", "·": r"$\cdot$", "—": "---", "–": "--", "γ": r"$\gamma$", "Δ": r"$\Delta$",
+        "½": r"\textonehalf{}", "µ": r"\textmu{}",
+    }
+)  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
+_SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_SCIENTIFIC = re.compile(r"\b(\d(?:\.\d)?)e(-?\d+)\b")
+
+
+def export(frame: pd.DataFrame, format_: str) -> str:
+    """The frame as `markdown`, `csv`, `json` or `latex`.
+
+    Raises: UsageError for any other format.
+    """
+    if format_ not in EXPORTS:
+        raise UsageError(f"format {format_!r}: expected one of table, {', '.join(EXPORTS)}")
+    return EXPORTS[format_](frame)
+
+
+def csv(frame: pd.DataFrame) -> str:
+    """A line a case. The lists, `step_seconds` and `reconstruction`, are left to JSON: a field has one value."""
+    scalars = [name for name in frame.columns if name not in ("step_seconds", "reconstruction")]
+    return frame[scalars].to_csv(index=False, lineterminator="\n")
+
+
+def json(frame: pd.DataFrame) -> str:
+    """A list with an object a case."""
+    return msgspec.json.format(msgspec.json.encode(rows(frame)), indent=2).decode() + "\n"
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The tables in the dialect of GitHub."""
+    return "\n".join(_markdown(sheet) for sheet in sheets(frame))
+
+
+def latex(frame: pd.DataFrame, caption: str | None = None) -> str:
+    """The tables for LaTeX with booktabs: each a `tabular` or, with a caption, a `table` of its own."""
+    head = "% \\usepackage{booktabs}\n"
+    return head + "\n".join(_latex(sheet, caption) for sheet in sheets(frame))
+
+
+def sheets(frame: pd.DataFrame) -> list[Sheet]:
+    """What the tables say: the main table, then that of the reconstructions, as far as there are rows."""
+    main, second = partition(rows(frame))
+    return [sheet for sheet in (measured(main), reconstructed(second)) if sheet is not None]
+
+
+EXPORTS: Mapping[str, Callable[[pd.DataFrame], str]] = {
+    "markdown": markdown,
+    "csv": csv,
+    "json": json,
+    "latex": latex,
+}
+
+
+def escape_latex(text: str) -> str:
+    """Plain text as LaTeX source: specials escaped, marks as superscripts, `2.1e-3` as a power of ten."""
+    pieces = []
+    end = 0
+    for found in _SCIENTIFIC.finditer(text):
+        pieces += [_escaped(text[end : found.start()]), rf"${found[1]}\times10^{{{found[2]}}}$"]
+        end = found.end()
+    return "".join([*pieces, _escaped(text[end:])])
+
+
+def _escaped(text: str) -> str:
+    pieces = []
+    end = 0
+    for found in _SUPERSCRIPT.finditer(text):
+        mark = found[0].translate(_SUPERSCRIPTS)
+        pieces += [text[end : found.start()].translate(_LATEX_ESCAPES), rf"\textsuperscript{{{mark}}}"]
+        end = found.end()
+    return "".join([*pieces, text[end:].translate(_LATEX_ESCAPES)])
+
+
+def _latex(sheet: Sheet, caption: str | None) -> str:
+    columns = "".join("r" if column.numeric else "l" for column in sheet.columns)
+    lines = [f"% {line}" for line in (sheet.title, *sheet.legend)]
+    if caption is not None:
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
+    lines += [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
+    lines.append(_latex_row([column.heading for column in sheet.columns]))
+    lines.append(_latex_row([column.unit for column in sheet.columns]))
+    lines.append(r"\midrule")
+    for number, line in enumerate(sheet.lines):
+        if line.opens and number and sheet.keys:
+            lines.append(r"\addlinespace")
+        repeated = 0 if line.opens else sheet.keys
+        lines.append(_latex_row([""] * repeated + [_inline(cell) for cell in line.cells[repeated:]]))
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if sheet.notes:
+        notes = "\\\\\n".join(escape_latex(note) for note in sheet.notes)
+        lines += ["", r"\smallskip", rf"{{\footnotesize {notes}\par}}"]
+    if caption is not None:
+        lines.append(r"\end{table}")
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(texts: list[str]) -> str:
+    return " & ".join(escape_latex(text) for text in texts).rstrip() + r" \\"
+
+
+def _markdown(sheet: Sheet) -> str:
+    headings = [f"{column.heading} {column.unit}".strip() for column in sheet.columns]
+    rules = ["---:" if column.numeric else ":---" for column in sheet.columns]
+    body = [[_inline(cell) for cell in line.cells] for line in sheet.lines]
+    lines = [sheet.title, "", *(_markdown_row(texts) for texts in (headings, rules, *body))]
+    for block in (sheet.notes, sheet.legend):
+        lines += ["", *(f"- {_markdown_escaped(line)}" for line in block)] if block else []
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_row(texts: list[str]) -> str:
+    return f"| {' | '.join(_markdown_escaped(text) for text in texts)} |"
+
+
+def _markdown_escaped(text: str) -> str:
+    # Only what Markdown would read as a mark-up of its own, or as the end of a cell.
+    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", text)
+
+
+def _inline(cell: Cell) -> str:
+    return f"{cell.text} ({cell.extra})" if cell.extra else cell.text

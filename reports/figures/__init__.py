@@ -1,0 +1,30 @@
+"""The figures, the only package that imports matplotlib.
+
+Each function draws from the frame of `reports.frame` into the axes it is given or, without any, into a new figure
+in the house style (`Figure`, never pyplot: there is no global state), and returns the axes. `save` writes files.
+"""
+
+from __future__ import annotations
+
+from reports.figures.by_axis import memory_axis, memory_depth
+from reports.figures.by_bits import error_bits
+from reports.figures.by_block import fig1
+from reports.figures.output import DEFAULT_FORMATS, FIGURES, FORMATS, Drawing, available, parse_size, save
+from reports.figures.rate import throughput
+from reports.figures.tradeoff import memory_speed
+
+__all__ = [
+    "DEFAULT_FORMATS",
+    "FIGURES",
+    "FORMATS",
+    "Drawing",
+    "available",
+    "error_bits",
+    "fig1",
+    "memory_axis",
+    "memory_depth",
+    "memory_speed",
+    "parse_size",
+    "save",
+    "throughput",
+]

@@ -1,0 +1,206 @@
+"""Fig. 1 of the paper, with the quantised rule beside it: reconstruction error against the block."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from reports import units
+from reports.figures import select, style, zero
+from reports.figures.labels import EndLabel, label_ends, mark_missing
+from reports.frame import rows
+from reports.settings import Row
+
+NEEDS = "cases whose reconstruction was measured"
+_SCHEMA = {
+    "method": "string",
+    "bits": "Int64",
+    "train_steps": "Int64",
+    "block": "Int64",
+    "seeds": "Int64",
+    "not_finite": "Int64",
+    "median_max_abs_error": "Float64",
+    "lowest_max_abs_error": "Float64",
+    "highest_max_abs_error": "Float64",
+}
+_MARKS = 24
+"""Marks on a line, at most: of more blocks, every second or third has one."""
+_PRECISIONS = 3
+"""Values of l that are told apart, at most; more are a matter for `error_bits`."""
+_INVERSES = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
+
+
+def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """What `fig1` plots: for each method, l, `train_steps` and block, `max_abs_error` over the seeds.
+
+    `not_finite` counts the seeds whose error is not, which the median and the range leave out."""
+    series: dict[tuple[Any, ...], list[Row]] = {}
+    for row in _chosen(rows(frame)):
+        for entry in row["reconstruction"] or ():
+            key = (row["method"], row["bits"], row["train_steps"], entry["block"])
+            series.setdefault(key, []).append(entry)
+    found = []
+    for (method, bits, train_steps, block), members in series.items():
+        errors = [entry["max_abs_error"] for entry in members if entry["max_abs_error"] is not None]
+        found.append(
+            {
+                "method": method,
+                "bits": bits,
+                "train_steps": train_steps,
+                "block": block,
+                "seeds": len(members),
+                "not_finite": len(members) - len(errors),
+                "median_max_abs_error": statistics.median(errors) if errors else None,
+                "lowest_max_abs_error": min(errors, default=None),
+                "highest_max_abs_error": max(errors, default=None),
+            }
+        )
+    return select.numbers(found, _SCHEMA)
+
+
+def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws the reconstruction error against the block into `ax`, or into a new figure: median over seeds as a
+    line, their range as a band, exact zeros in a strip of their own, and a slope of 2x a block to compare with.
+    Weights as they were initialised are filled marks, trained ones open.
+
+    Of several settings, the one with the most seeds is drawn. Returns the axes.
+
+    Raises: UsageError where no reconstruction was measured."""
+    points = select.required(fig1_numbers(frame), NEEDS)
+    series: dict[tuple[Any, ...], list[Row]] = {}
+    for row in points:
+        series.setdefault((row["method"], row["bits"], row["train_steps"]), []).append(row)
+    errors = [row[f"{which}_max_abs_error"] for row in points for which in ("median", "lowest", "highest")]
+    exact = [key for key, members in series.items() if any(row["median_max_abs_error"] == 0 for row in members)]
+    steps = sorted({train_steps for _, _, train_steps in series})
+    last = max([1, *(row["block"] for row in points)])
+    with style.axes(ax) as ax:
+        looks = style.looks(method for method, _, _ in series)
+        axis = zero.zero_axis(ax, [error for error in errors if error is not None])
+        lanes = {key: axis.zero(lane, len(exact)) for lane, key in enumerate(exact)}
+        ax.set_xlim(-0.035 * last, 1.035 * last)
+        for key, members in series.items():
+            _line(ax, axis, members, looks[key[0]], filled=key[2] == steps[0], zero_at=lanes.get(key, axis.zero()))
+        _reference(ax, axis, points)
+        ends: dict[str, list[float]] = {}
+        for key, members in series.items():
+            method, bits, _ = key
+            text = _label(method, bits if len({other[1] for other in series if other[0] == method}) > 1 else None)
+            ends.setdefault(text, []).append(_end(members, lanes.get(key, axis.top)))
+        label_ends(
+            ax,
+            [
+                EndLabel(statistics.geometric_mean(heights), text, looks[text.partition("\n")[0]].ink)
+                for text, heights in ends.items()
+            ],
+        )
+        if len(steps) > 1:
+            _steps_legend(ax, steps)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 3, 5, 10]))
+        ax.set_xlabel("block")
+        ax.set_ylabel("reconstruction error")
+    return ax
+
+
+def _line(
+    ax: Axes, axis: zero.ZeroAxis, members: Sequence[Row], look: style.Look, *, filled: bool, zero_at: float
+) -> None:
+    """One series: what is above 0 as a line with a band, what is 0 as points in the strip."""
+    ordered = sorted(members, key=lambda row: row["block"])
+    above = [row for row in ordered if row["median_max_abs_error"]]
+    dots: dict[str, Any] = {
+        "color": look.color,
+        "marker": look.marker,
+        "markerfacecolor": look.color if filled else "white",
+        "linestyle": look.line,
+        "markevery": math.ceil(len(ordered) / _MARKS),
+    }
+    if above:
+        at = [row["block"] for row in above]
+        ax.fill_between(
+            at,
+            [max(row["lowest_max_abs_error"], axis.bottom) for row in above],
+            [row["highest_max_abs_error"] for row in above],
+            color=look.color,
+            alpha=0.2,
+            linewidth=0,
+        )
+        ax.plot(at, [row["median_max_abs_error"] for row in above], **dots)
+    lost = [row["block"] for row in ordered if row["median_max_abs_error"] is None]
+    if lost:
+        ax.plot(
+            lost, [0.985] * len(lost), transform=ax.get_xaxis_transform(), **(dots | {"marker": 6, "linestyle": ""})
+        )
+        mark_missing(ax, lost[-1], units.NOT_FINITE, look.ink, lane=1)
+    zeros = [row["block"] for row in ordered if row["median_max_abs_error"] == 0]
+    if zeros:
+        ax.plot(zeros, [zero_at] * len(zeros), **dots)
+
+
+def _reference(ax: Axes, axis: zero.ZeroAxis, points: Sequence[Row]) -> None:
+    """A dashed line of slope 2x a block, a little below the data."""
+    above = [(row["block"], row["median_max_abs_error"]) for row in points if row["median_max_abs_error"]]
+    if len(above) < 2:
+        return
+    level = min(error * 2.0**block for block, error in above) / 5
+    span = range(min(block for block, _ in above), max(block for block, _ in above) + 1)
+    blocks_ = [block for block in span if level * 0.5**block >= axis.bottom]
+    if len(blocks_) < 2:
+        return
+    ax.plot(blocks_, [level * 0.5**block for block in blocks_], color="0.35", linestyle="--", linewidth=0.7)
+    # The direction of the line in the units of the axes, for a text that runs along it.
+    at = blocks_[len(blocks_) // 3]
+    height = 0.8 * level * 0.5**at
+    ax.text(
+        at,
+        height,
+        "2× per block",
+        rotation=math.degrees(math.atan(-math.log(2) * height)),
+        rotation_mode="anchor",
+        transform_rotates_text=True,
+        fontsize="small",
+        color="0.35",
+        horizontalalignment="center",
+        verticalalignment="top",
+    )
+
+
+def _steps_legend(ax: Axes, steps: Sequence[int]) -> None:
+    for train_steps in steps:
+        ax.plot(
+            [],
+            [],
+            linestyle="none",
+            marker="o",
+            color="0.35",
+            markerfacecolor="0.35" if train_steps == steps[0] else "white",
+            label="initial weights" if train_steps == 0 else f"after {units.integer(train_steps)} train steps",
+        )
+    ax.legend(loc="upper right", handletextpad=0.1)
+
+
+def _end(members: Sequence[Row], otherwise: float) -> float:
+    """The height at which a series ends: of its topmost block with an error above 0."""
+    above = [row for row in members if row["median_max_abs_error"]]
+    return float(max(above, key=lambda row: row["block"])["median_max_abs_error"]) if above else otherwise
+
+
+def _label(method: str, bits: int | None) -> str:
+    parts = (_INVERSES.get(method), None if bits is None else f"l={bits}")
+    said = ", ".join(part for part in parts if part)
+    return f"{method}\n{said}" if said else method
+
+
+def _chosen(found: Sequence[Row]) -> Sequence[Row]:
+    """The rows of the one setting that is drawn; of a sweep over l, one l a method."""
+    chosen = select.comparable(
+        found, ["train_steps"], lambda row: bool(row["reconstruction"]), by=["seed", "method", "train_steps"]
+    )
+    precisions = {row["bits"] for row in chosen if row["bits"] is not None}
+    return chosen if len(precisions) <= _PRECISIONS else select.one_precision(chosen)

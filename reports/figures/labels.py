@@ -1,0 +1,143 @@
+"""Text in the figures: labels beside the ends of lines, marks of cases without a number, plain ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from reports import units
+
+_POINTS_AN_INCH = 72
+_LINE_POINTS = 9.5
+"""Height of a line of small text, with the space around it."""
+
+
+@dataclass(frozen=True)
+class EndLabel:
+    """What stands beside the end of a line, at height `y` in the units of the axis."""
+
+    y: float
+    text: str
+    color: str
+
+
+def label_ends(ax: Axes, labels: Sequence[EndLabel], *, below: str = "") -> None:
+    """Writes `labels` to the right of the axes, each at its height or as near as the others allow, and what they
+    have in common `below`, in line with the label of the x axis.
+
+    The limits of the axis must be final."""
+    if not labels:
+        return
+    ordered = sorted(labels, key=lambda label: label.y)
+    to_axes = ax.transData + ax.transAxes.inverted()
+    wanted = [float(to_axes.transform((ax.get_xlim()[1], label.y))[1]) for label in ordered]
+    gap = line_share(ax) * max(label.text.count("\n") + 1 for label in labels)
+    for label, height, place in zip(ordered, wanted, _spread(wanted, gap), strict=True):
+        ax.plot(
+            [1.005, 1.025], [height, place], transform=ax.transAxes, color=label.color, linewidth=0.5, clip_on=False
+        )
+        ax.annotate(
+            label.text,
+            xy=(1.035, place),
+            xycoords="axes fraction",
+            fontsize="small",
+            color=label.color,
+            verticalalignment="center",
+            annotation_clip=False,
+        )
+    if not below:
+        return
+    ax.annotate(
+        below,
+        xy=(1.035, 0),
+        xycoords="axes fraction",
+        xytext=(0, -2.25 * _LINE_POINTS),
+        textcoords="offset points",
+        fontsize="small",
+        color="0.35",
+        verticalalignment="center",
+        annotation_clip=False,
+    )
+
+
+def mark_missing(ax: Axes, x: float, text: str, color: str, lane: int) -> None:
+    """Says at the top of the axes, at `x`, why there is no point: `oom`, `timeout`. Marks that share an x go into
+    lanes, the first topmost."""
+    ax.annotate(
+        text,
+        xy=(x, 1.0),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, -_LINE_POINTS * (lane + 0.5)),
+        textcoords="offset points",
+        fontsize="small",
+        color=color,
+        horizontalalignment="right",
+        verticalalignment="center",
+    )
+
+
+def legend_above(ax: Axes) -> None:
+    """A legend above the axes, where it covers no data, in as few rows as a column of a page allows."""
+    entries = len(ax.get_legend_handles_labels()[1])
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0.0, 1.0),
+        ncols=2 if entries in (2, 4) else 3,
+        columnspacing=1.2,
+        handletextpad=0.4,
+        handlelength=1.8,
+    )
+
+
+def plain_log_ticks(ax: Axes, which: str) -> None:
+    """Ticks of a logarithmic `x` or `y` axis as plain numbers, the more within a decade the fewer it spans."""
+    axis, limits = (ax.xaxis, ax.get_xlim()) if which == "x" else (ax.yaxis, ax.get_ylim())
+    span = limits[1] / limits[0]
+    within = (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0) if span < 8 else (1.0, 2.0, 5.0) if span < 200 else (1.0,)
+    axis.set_major_locator(LogLocator(10, subs=within, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: units.tick(value)))
+    axis.set_minor_formatter(NullFormatter())
+    if span < 200:
+        axis.set_minor_locator(NullLocator())
+
+
+def value_ticks(ax: Axes, values: Sequence[int], *, logarithmic: bool) -> None:
+    """The x axis with a tick at each of `values` and nowhere else."""
+    if logarithmic:
+        ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator([float(value) for value in values]))
+    ax.xaxis.set_major_formatter(FixedFormatter([units.integer(value) for value in values]))
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def evenly_spread(values: Sequence[int]) -> bool:
+    """Whether `values` spread over enough of a range to be read better on a logarithmic axis."""
+    return len(values) > 2 and min(values) > 0 and max(values) / min(values) >= 4
+
+
+def line_share(ax: Axes) -> float:
+    """About the height of a line of text as a share of the height of the axes."""
+    figure = ax.get_figure(root=True)
+    inches = figure.get_figheight() if isinstance(figure, Figure) else 2.0
+    # Before the layout is run, the axes are taller than they will be by the room for labels and title.
+    return _LINE_POINTS / _POINTS_AN_INCH / max(0.3, ax.get_position().height * inches * 0.9)
+
+
+def _spread(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places at least `gap` apart in the order of `wanted`, as near to them as a few rounds of pushing get."""
+    places = list(wanted)
+    for _ in range(200):
+        moved = False
+        for low in range(len(places) - 1):
+            overlap = gap - (places[low + 1] - places[low])
+            if overlap > 1e-6:
+                places[low] -= overlap / 2
+                places[low + 1] += overlap / 2
+                moved = True
+        if not moved:
+            break
+    return places

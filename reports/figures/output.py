@@ -1,0 +1,182 @@
+"""Figures as files: the drawing in each format asked for, and the plotted numbers beside it."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.errors import UsageError
+from reports import units
+from reports.figures import by_axis, by_bits, by_block, rate, style, tradeoff
+
+FORMATS = ("png", "svg", "pdf")
+DEFAULT_FORMATS = ("png", "svg")
+_OUTPUT: Mapping[Any, Any] = {
+    # TrueType as it is: publishers refuse Type 3 fonts, and the text can be searched and copied.
+    "pdf.fonttype": 42,
+    # Outlines: an SVG looks the same where the font is not installed.
+    "svg.fonttype": "path",
+    # The names inside an SVG would else be drawn anew each time.
+    "svg.hashsalt": "bdia-bench",
+}
+_METADATA: Mapping[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
+"""Nothing that changes from one day or version to the next."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), and what it needs."""
+
+    draw: Callable[[pd.DataFrame, Axes | None], Axes]
+    numbers: Callable[[pd.DataFrame], pd.DataFrame]
+    needs: str
+
+
+def _memory(axis: str) -> Drawing:
+    def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+        return by_axis.memory_axis(frame, ax, axis=axis)
+
+    return Drawing(draw, lambda frame: by_axis.memory_numbers(frame, axis), by_axis.needs(axis))
+
+
+FIGURES: Mapping[str, Drawing] = {
+    "fig1": Drawing(by_block.fig1, by_block.fig1_numbers, by_block.NEEDS),
+    "memory-depth": Drawing(
+        by_axis.memory_depth, lambda frame: by_axis.memory_numbers(frame, "depth"), by_axis.needs("depth")
+    ),
+    "memory-width": _memory("width"),
+    "memory-batch": _memory("batch"),
+    "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.NEEDS),
+    "memory-speed": Drawing(tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.NEEDS),
+    "error-bits": Drawing(by_bits.error_bits, by_bits.error_bits_numbers, by_bits.NEEDS),
+}
+"""The figures by the names of the command line."""
+
+
+def available(frame: pd.DataFrame) -> tuple[str, ...]:
+    """The names of the figures that the frame has the numbers for."""
+    return tuple(name for name, drawing in FIGURES.items() if not drawing.numbers(frame).empty)
+
+
+def save(
+    name: str,
+    frame: pd.DataFrame,
+    directory: Path,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    size: tuple[float, float] | None = None,
+    style_file: Path | None = None,
+) -> list[Path]:
+    """Writes the figure `name` into `directory`, which is made where it is missing: `NAME.png` and so on, and
+    `NAME.csv` with the plotted numbers. The same frame gives the same bytes. Returns the paths.
+
+    `size` is in inches, width and height; `style_file` a matplotlib style sheet, laid over the house style.
+
+    Raises: UsageError for an unknown name or format, a frame without the numbers, a style sheet that cannot be
+    read, or a directory that cannot be written.
+    """
+    drawing = _known(name)
+    _check_formats(formats)
+    numbers = drawing.numbers(frame)
+    if numbers.empty:
+        raise UsageError(f"figure {name!r} needs {drawing.needs}, and this run has none; {_choice(frame)}")
+    sheet = _sheet(style_file) if style_file is not None else {}
+    # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
+    with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
+        width, height = size or sheet.get("figure.figsize", style.COLUMN)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        drawing.draw(frame, figure.add_subplot())
+        paths = [directory / f"{name}.{format_}" for format_ in formats]
+        table = directory / f"{name}.csv"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            for path, format_ in zip(paths, formats, strict=True):
+                _write(figure, path, format_)
+            numbers.to_csv(table, index=False, lineterminator="\n")
+        except OSError as error:
+            raise UsageError(f"{directory}: {error.strerror}; give a directory that can be written") from error
+    return [*paths, table]
+
+
+def parse_size(text: str) -> tuple[float, float]:
+    """Inches, width and height, from `3.25x2.2`.
+
+    Raises: UsageError for anything else, and for sizes that are no page's.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*[x×]\s*(\d+(?:\.\d+)?)\s*", text)
+    sides = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+    if not all(1 <= side <= 50 for side in sides):
+        raise UsageError(f"size {text!r}: expected inches from 1 to 50, width by height, such as 3.25x2.2")
+    return sides
+
+
+def _known(name: str) -> Drawing:
+    if name not in FIGURES:
+        raise UsageError(f"figure {name!r}: expected one of {', '.join(FIGURES)}")
+    return FIGURES[name]
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    for format_ in formats:
+        if format_ not in FORMATS:
+            raise UsageError(f"figure format {format_!r}: expected one of {', '.join(FORMATS)}")
+
+
+def _choice(frame: pd.DataFrame) -> str:
+    names = available(frame)
+    return f"choose one of {', '.join(names)}" if names else "it has the numbers for no figure"
+
+
+def _write(figure: Figure, path: Path, format_: str) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="constrained_layout not applied")
+        try:
+            figure.savefig(path, format=format_, metadata=_METADATA[format_])
+        except UserWarning as error:
+            inches = "x".join(units.tick(side) for side in figure.get_size_inches())
+            raise UsageError(f"size {inches!r}: too small for the labels; give a larger one, in inches") from error
+
+
+def _sheet(path: Path) -> dict[Any, Any]:
+    """The settings of a style sheet. Matplotlib only logs what it does not know: here that is an error."""
+    if not path.is_file():
+        raise UsageError(f"style {str(path)!r}: no such file; give a matplotlib style sheet (.mplstyle)")
+    logger, complaints = logging.getLogger("matplotlib"), _Complaints(logging.WARNING)
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(complaints)
+    try:
+        found = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
+    except (OSError, ValueError) as error:
+        complaints.said.append(str(error))
+    finally:
+        logger.removeHandler(complaints)
+        logger.propagate = propagated
+    if complaints.said:
+        reason = " ".join(complaints.said[0].split())
+        raise UsageError(f"style {str(path)!r}: {reason}; give a matplotlib style sheet (.mplstyle)")
+    return found
+
+
+class _Complaints(logging.Handler):
+    """Keeps the messages of a logger."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())

@@ -1,0 +1,111 @@
+"""The house style: sizes for a column of a paper, and one colour, marker and line a method in every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+from bdia.methods import names as method_names
+
+COLUMN = (3.25, 2.2)
+"""Inches: one column of a two-column page."""
+
+HOUSE: Mapping[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 8.4,  # so that "small", of which every annotation is, comes to 7 points
+    "axes.labelsize": 8,
+    "axes.titlesize": 7,
+    "axes.titlepad": 4,
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "lines.markeredgewidth": 0.6,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.borderaxespad": 0.2,
+    "legend.labelspacing": 0.25,
+    "figure.dpi": 100,
+    "savefig.dpi": 300,
+}
+
+# Okabe and Ito's palette, which stays apart under the common forms of colour blindness. Its yellow is left out:
+# it is too faint for a line on white paper.
+_BLACK, _ORANGE, _SKY, _GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+_BLUE, _VERMILLION, _PURPLE, _GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn. Colour, marker and line each tell it apart, so that print in grey will do."""
+
+    color: str
+    marker: str
+    line: str | tuple[int, tuple[float, ...]]
+
+    @property
+    def ink(self) -> str:
+        """The colour darkened for text, which needs more contrast than a line."""
+        red, green, blue = to_rgb(self.color)
+        # Luminance of sRGB, by the weights of its primaries: sky blue and orange are the light ones.
+        shade = 0.65 if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else 0.9
+        return to_hex((red * shade, green * shade, blue * shade))
+
+
+_LOOKS: Mapping[str, Look] = {
+    "standard": Look(_BLACK, "s", "-"),
+    "checkpoint": Look(_ORANGE, "^", (0, (4, 1.5))),
+    "bdia-stored": Look(_SKY, "D", (0, (1, 1.2))),
+    "bdia-naive": Look(_VERMILLION, "v", (0, (5, 1.2, 1, 1.2))),
+    "bdia": Look(_BLUE, "o", "-"),
+}
+_OTHERS = (
+    Look(_GREEN, "P", "-"),
+    Look(_PURPLE, "X", (0, (4, 1.5))),
+    Look(_GREY, "h", (0, (1, 1.2))),
+    Look(_GREEN, "<", (0, (5, 1.2, 1, 1.2))),
+    Look(_PURPLE, ">", "-"),
+    Look(_GREY, "p", (0, (4, 1.5))),
+)
+
+
+def looks(methods: Iterable[str]) -> dict[str, Look]:
+    """The look of each of `methods`. Those of the table keep theirs in every figure; others get the next free ones
+    in the order of their names."""
+    found = set(methods)
+    others = sorted(found - _LOOKS.keys())
+    free = {name: _OTHERS[number % len(_OTHERS)] for number, name in enumerate(others)}
+    known = {name: _LOOKS[name] for name in method_names() if name in found & _LOOKS.keys()}
+    return known | free
+
+
+@contextmanager
+def axes(ax: Axes | None) -> Iterator[Axes]:
+    """The axes to draw into: `ax` as it is or, without one, those of a new figure in the house style."""
+    if ax is not None:
+        yield ax
+        return
+    with matplotlib.rc_context(dict(HOUSE)):
+        yield Figure(figsize=COLUMN, layout="constrained").add_subplot()

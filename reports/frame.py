@@ -1,0 +1,206 @@
+"""Records to one tidy pandas frame: a row a case, its axes, what was measured, and what follows from it.
+
+Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes. Beside the record's fields:
+
+    group                    cases that differ only in method and bits share a number
+    activation_ratio         activation_bytes over that of `standard` in the same group
+    step_seconds_median
+    rate_ratio               median over paired rounds of standard's step_seconds[i] / this step_seconds[i]
+    rate_ratio_low, _high    the smallest and the largest of those paired ratios
+    first_max_abs_error      max_abs_error of the lowest block, where eq. 16 is worst
+    worst_max_abs_error      the largest max_abs_error of all blocks; null where one is not finite
+    reconstruction_finite    false where a block's error is not finite
+    mismatched               elements that differ, over all blocks
+    error_doublings          -log2 slope of max_abs_error against the block, over blocks where it is above 0
+    bits_per_activation      slope of activation_bytes against depth, in bits an element of the stream
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+import pandas as pd
+
+from bdia.methods import names as method_names
+from bench.case import Case
+from bench.record import BlockError, Record
+
+AXES: tuple[str, ...] = Case.__struct_fields__
+"""The axes of a case, in the order of the command line."""
+REFERENCE = "standard"
+"""The method that ratios are against."""
+
+_KINDS: Mapping[object, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
+_DERIVED: Mapping[str, str] = {
+    "group": "Int64",
+    "activation_ratio": "Float64",
+    "step_seconds_median": "Float64",
+    "rate_ratio": "Float64",
+    "rate_ratio_low": "Float64",
+    "rate_ratio_high": "Float64",
+    "first_max_abs_error": "Float64",
+    "worst_max_abs_error": "Float64",
+    "reconstruction_finite": "boolean",
+    "mismatched": "Int64",
+    "error_doublings": "Float64",
+    "bits_per_activation": "Float64",
+}
+
+
+def frame(records: Iterable[Record]) -> pd.DataFrame:
+    """One row a record, in the order of the methods table within each group; derived columns last.
+
+    `step_seconds` and `reconstruction` hold lists (or None); every other column is scalar and nullable.
+    """
+    ordered = _ordered(list(records))
+    columns: dict[str, list[Any]] = {
+        name: [msgspec.to_builtins(getattr(record, name)) for record in ordered] for name in Record.__struct_fields__
+    }
+    columns |= _derived(ordered)
+    dtypes = {**_field_dtypes(), **_DERIVED}
+    return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in columns.items()})
+
+
+def blocks(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row a case and block: the axes, `group`, and the block's errors. Cases without any add no row."""
+    errors = BlockError.__struct_fields__
+    head = [*AXES, "group", "status"]
+    found: list[dict[str, Any]] = []
+    for row in rows(frame):
+        for entry in row["reconstruction"] or ():
+            found.append({name: row[name] for name in head} | dict(entry))
+    dtypes = {name: str(frame[name].dtype) for name in head}
+    dtypes |= {name: "Int64" if name in ("block", "mismatched") else "Float64" for name in errors}
+    return pd.DataFrame({name: pd.Series([row[name] for row in found], dtype=dtypes[name]) for name in dtypes})
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as."""
+    columns = {str(name): [_plain(value) for value in frame[name]] for name in frame.columns}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def least_squares_slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """The slope of y against x by least squares; None where x takes fewer than two values."""
+    if len({x for x, _ in points}) < 2:
+        return None
+    mean_x, mean_y = statistics.fmean(x for x, _ in points), statistics.fmean(y for _, y in points)
+    covariance = math.fsum((x - mean_x) * (y - mean_y) for x, y in points)
+    return covariance / math.fsum((x - mean_x) ** 2 for x, _ in points)
+
+
+def method_rank(name: str) -> tuple[int, str]:
+    """A sorting key: the order of the methods table, then methods from outside it by name."""
+    known = method_names()
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _field_dtypes() -> dict[str, str]:
+    """The nullable dtype of each field of the record; lists stay Python objects."""
+    dtypes: dict[str, str] = {}
+    for name, hint in get_type_hints(Record).items():
+        options = get_args(hint) or (hint,)
+        kinds = [_KINDS.get(str if isinstance(option, str) else option) for option in options]
+        dtypes[name] = next((kind for kind in kinds if kind is not None), "object")
+    return dtypes
+
+
+def _ordered(records: list[Record]) -> list[Record]:
+    """Groups in order of depth, width and so on; within one, the order of the methods table, then l."""
+
+    def key(record: Record) -> tuple[object, ...]:
+        axes = [getattr(record, name) for name in AXES if name not in ("method", "bits")]
+        group = tuple((value is not None, value) for value in axes)
+        return (*group, method_rank(record.method), record.bits or 0)
+
+    return sorted(records, key=key)
+
+
+def _derived(records: list[Record]) -> dict[str, list[Any]]:
+    groups: dict[tuple[object, ...], int] = {}
+    numbers = [groups.setdefault(record.case().group(), len(groups)) for record in records]
+    references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
+    paired = [_paired_ratios(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
+    return {
+        "group": numbers,
+        "activation_ratio": [
+            _activation_ratio(record, references.get(number)) for number, record in zip(numbers, records, strict=True)
+        ],
+        "step_seconds_median": [_over(statistics.median, record.step_seconds) for record in records],
+        "rate_ratio": [_over(statistics.median, ratios) for ratios in paired],
+        "rate_ratio_low": [_over(min, ratios) for ratios in paired],
+        "rate_ratio_high": [_over(max, ratios) for ratios in paired],
+        **_errors(records),
+        "bits_per_activation": _bits_per_activation(records),
+    }
+
+
+def _activation_ratio(record: Record, reference: Record | None) -> float | None:
+    if reference is None or record.activation_bytes is None or not reference.activation_bytes:
+        return None
+    return record.activation_bytes / reference.activation_bytes
+
+
+def _paired_ratios(record: Record, reference: Record | None) -> list[float]:
+    """Round by round, the reference's seconds over this record's: above 1 is faster than the reference.
+
+    Rounds are only paired where both have the same number: otherwise they were not timed side by side."""
+    ours = record.step_seconds
+    theirs = None if reference is None else reference.step_seconds
+    if not ours or not theirs or len(ours) != len(theirs):
+        return []
+    return [their / our for our, their in zip(ours, theirs, strict=True)]
+
+
+def _errors(records: list[Record]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            "first_max_abs_error",
+            "worst_max_abs_error",
+            "reconstruction_finite",
+            "mismatched",
+            "error_doublings",
+        )
+    }
+    for record in records:
+        entries = sorted(record.reconstruction or [], key=lambda entry: entry.block)
+        errors = [entry.max_abs_error for entry in entries]
+        finite = [error for error in errors if error is not None]
+        above = [(entry.block, math.log2(entry.max_abs_error)) for entry in entries if entry.max_abs_error]
+        slope = least_squares_slope(above)
+        found["first_max_abs_error"].append(errors[0] if errors else None)
+        found["worst_max_abs_error"].append(max(finite) if errors and len(finite) == len(errors) else None)
+        found["reconstruction_finite"].append(len(finite) == len(errors) if errors else None)
+        found["mismatched"].append(sum(entry.mismatched for entry in entries) if entries else None)
+        found["error_doublings"].append(None if slope is None else -slope)
+    return found
+
+
+def _bits_per_activation(records: list[Record]) -> list[float | None]:
+    """Fitted over the cases equal in all but depth, for those whose memory was measured."""
+
+    def series(record: Record) -> Hashable:
+        return tuple(getattr(record, name) for name in AXES if name != "depth")
+
+    points: dict[Hashable, list[tuple[float, float]]] = {}
+    for record in records:
+        if record.activation_bytes is not None and record.stream_elements:
+            bits = record.activation_bytes * 8 / record.stream_elements
+            points.setdefault(series(record), []).append((record.depth, bits))
+    slopes = {name: least_squares_slope(fitted) for name, fitted in points.items()}
+    return [slopes.get(series(record)) if record.activation_bytes is not None else None for record in records]
+
+
+def _over(statistic: Callable[[list[float]], float], values: list[float] | None) -> float | None:
+    return statistic(values) if values else None
+
+
+def _plain(value: Any) -> Any:
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return None
+    return value.item() if hasattr(value, "item") else value

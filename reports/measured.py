@@ -1,0 +1,132 @@
+"""The main table: a row a case, with memory, speed and correctness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from reports import settings, units
+from reports.settings import Row
+from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, worst_error
+
+Part = Literal["memory", "speed"]
+PARTS: tuple[Part, ...] = ("memory", "speed")
+"""The halves of the table, for pages too narrow for the whole."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A measured column: what it is called, where it goes, and how a row's cell is made."""
+
+    column: Column
+    part: Part
+    measured: Callable[[Row], bool]
+    cell: Callable[[Row], Cell]
+
+
+def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
+    """The main table over `rows`, or a `part` of it; None where there are no rows.
+
+    A column that no row has a number for is left out. A case that did not end well is a row with its status in
+    the first cell it has no number for; what it said is a note."""
+    if not rows:
+        return None
+    columns = _metrics(rows)
+    metrics = [metric for metric in columns if any(metric.measured(row) for row in rows)] or columns[:2]
+    metrics = [metric for metric in metrics if part in (None, metric.part)]
+    if not metrics:
+        return None
+    axes = settings.varying(rows, leave_out=("method", "bits"))
+    tail: tuple[str, ...] = ("bits",) if "bits" in settings.varying(rows) else ()
+    notes = Notes((*axes, *tail))
+    lines: list[Line] = []
+    point: tuple[Any, ...] | None = None
+    for row in rows:
+        values = [metric.cell(row) for metric in metrics]
+        method = _with_status(row, metrics, values, notes)
+        cells = [axis_cell(row, axis) for axis in axes]
+        cells += [method, *(axis_cell(row, axis) for axis in tail), *values]
+        before, point = point, tuple(row[axis] for axis in axes)
+        lines.append(Line(tuple(cells), opens=point != before))
+    columns_before = [Column(settings.name_of(axis), numeric=_numeric(rows, axis)) for axis in axes]
+    columns_before += [Column("method", numeric=False), *(Column(settings.name_of(axis)) for axis in tail)]
+    return Sheet(
+        title=settings.sentence(rows),
+        columns=(*columns_before, *(metric.column for metric in metrics)),
+        lines=tuple(lines),
+        keys=len(axes),
+        notes=notes.lines(),
+        legend=_legend(metrics),
+    )
+
+
+def _metrics(rows: Sequence[Row]) -> list[Metric]:
+    def number(heading: str, unit: str, field: str, text: Callable[[Any], str], part: Part) -> Metric:
+        return Metric(
+            Column(heading, unit), part, lambda row: row[field] is not None, lambda row: cell(text(row[field]))
+        )
+
+    def memory(heading: str, field: str) -> Metric:
+        scale = units.ByteScale.of(row[field] for row in rows)
+        return number(heading, scale.unit, field, scale.number, "memory")
+
+    # Tokens where every case has them: a table of both kinds of model can only share samples.
+    timed = [row for row in rows if row["samples_per_second"] is not None]
+    tokens = all(row["tokens_per_second"] is not None for row in timed)
+    rate_unit, rate_field = ("tok/s", "tokens_per_second") if tokens else ("samples/s", "samples_per_second")
+    return [
+        memory("peak", "peak_bytes"),
+        memory("activ.", "activation_bytes"),
+        number("vs", "std", "activation_ratio", units.ratio, "memory"),
+        memory("side", "side_bytes"),
+        number("bits/", "act.", "bits_per_activation", units.bits, "memory"),
+        number("rate", rate_unit, rate_field, units.rate, "speed"),
+        number("vs", "std", "rate_ratio", units.ratio, "speed"),
+        Metric(
+            Column("worst", "error"),
+            "speed",
+            lambda row: row["reconstruction_finite"] is not None,
+            lambda row: worst_error(row["worst_max_abs_error"], row["reconstruction_finite"]),
+        ),
+        Metric(
+            Column("exact"),
+            "speed",
+            lambda row: row["bit_exact"] is not None,
+            lambda row: exactness(row["bit_exact"]),
+        ),
+        number("gradient", "error", "gradient_error", units.error, "speed"),
+    ]
+
+
+def _with_status(row: Row, metrics: Sequence[Metric], values: list[Cell], notes: Notes) -> Cell:
+    """Puts a failed row's status into the first empty cell of `values`, and makes the cell of its method.
+
+    That cell takes the status where no other is empty, and the mark of what a case said that ended well."""
+    mark = notes.mark(row)
+    if row["status"] == "ok":
+        return Cell(f"{row['method']} {mark}".rstrip())
+    status = f"{row['status']} {mark}".rstrip()
+    for index, metric in enumerate(metrics):
+        if not metric.measured(row):
+            values[index] = Cell(status, "bad")
+            return Cell(row["method"])
+    return Cell(f"{row['method']} {status}", "bad")
+
+
+def _numeric(rows: Sequence[Row], axis: str) -> bool:
+    return all(isinstance(row[axis], int | None) for row in rows)
+
+
+def _legend(metrics: Sequence[Metric]) -> tuple[str, ...]:
+    """What the headings leave open, for those that are shown."""
+    headings = {metric.column.heading for metric in metrics}
+    meanings = {
+        "activ.": "activ.: highest level over forward and backward, above that before the step",
+        "side": "side: the side bits of eq. 20, as held at the end of the forward",
+        "bits/": "bits/act.: bits per activation, the growth with depth per block and element of x",
+        "vs": "vs std: over standard of the same group; for rates, the median of paired rounds",
+        "worst": "worst error: largest |rebuilt x − x of the forward| over all blocks",
+        "gradient": "gradient error: relative L2 against the same rule with stored activations",
+    }
+    return tuple(text for heading, text in meanings.items() if heading in headings)

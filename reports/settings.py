@@ -1,0 +1,84 @@
+"""Which axes of a set of cases vary, which are the same throughout, and how to say so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from reports import units
+from reports.frame import AXES
+
+Row = Mapping[str, Any]
+
+NAMES: Mapping[str, str] = {"bits": "l", "train_steps": "train steps"}
+"""What an axis is called in print, where that is not its name."""
+SYMBOLS: Mapping[str, str] = {
+    "depth": "N",
+    "width": "D",
+    "heads": "heads",
+    "seq": "T",
+    "batch": "B",
+    "bits": "l",
+    "train_steps": "train steps",
+}
+_TIED: Mapping[str, str] = {"heads": "width"}
+"""An axis that says nothing of its own where it follows from another."""
+
+
+def name_of(axis: str) -> str:
+    """The axis as a column's heading."""
+    return NAMES.get(axis, axis)
+
+
+def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> tuple[str, ...]:
+    """The axes with more than one value. Null counts only against nothing: `standard` has no l, and l is no
+    varying axis for that. Heads that follow from the width are left out."""
+    skipped = set(leave_out)
+    found = [
+        axis for axis in AXES if axis not in skipped and len({row[axis] for row in rows if row[axis] is not None}) > 1
+    ]
+    return tuple(axis for axis in found if not _follows(axis, found, rows))
+
+
+def constants(rows: Sequence[Row]) -> dict[str, Any]:
+    """The axes with one value throughout, and that value."""
+    values = {axis: {row[axis] for row in rows if row[axis] is not None} for axis in AXES if axis != "method"}
+    return {axis: found.pop() for axis, found in values.items() if len(found) == 1}
+
+
+def sentence(rows: Sequence[Row]) -> str:
+    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`."""
+    return " · ".join(_phrase(axis, value) for axis, value in constants(rows).items())
+
+
+def formula(rows: Sequence[Row], *, leave_out: Iterable[str] = ()) -> str:
+    """The same in symbols, short enough for a figure: `gpt, N=12, D=256, T=256, B=8, fp32, cpu`."""
+    shown = ("model", "depth", "width", "seq", "batch", "bits", "dtype", "device")
+    skipped, held = set(leave_out), constants(rows)
+    return ", ".join(
+        f"{SYMBOLS[axis]}={held[axis]}" if axis in SYMBOLS else str(held[axis])
+        for axis in shown
+        if axis in held and axis not in skipped
+    )
+
+
+def which(row: Row, axes: Iterable[str]) -> str:
+    """One case among others: its method and the axes that tell it apart, such as `bdia depth=24`."""
+    told = [f"{name_of(axis)}={row[axis]}" for axis in axes if row[axis] is not None]
+    return " ".join([row["method"], *told])
+
+
+def _phrase(axis: str, value: Any) -> str:
+    if axis in ("model", "dtype", "device"):
+        return str(value)
+    if axis == "train_steps":
+        return "initial weights" if value == 0 else f"after {units.integer(value)} train steps"
+    return f"{name_of(axis)} {units.integer(value) if isinstance(value, int) else value}"
+
+
+def _follows(axis: str, found: Iterable[str], rows: Sequence[Row]) -> bool:
+    leader = _TIED.get(axis)
+    if leader is None or leader not in found:
+        return False
+    pairs = {(row[leader], row[axis]) for row in rows}
+    return len(pairs) == len({lead for lead, _ in pairs})

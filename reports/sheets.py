@@ -1,0 +1,106 @@
+"""What the tables say, before any renderer: columns, rows of formatted cells, notes.
+
+`tables` turns a sheet into a Rich table, `export` into Markdown and LaTeX: the same cells everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from reports import settings, units
+from reports.settings import Row
+
+Tone = Literal["plain", "good", "bad", "muted"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and, on a line of its own, the unit."""
+
+    heading: str
+    unit: str = ""
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Formatted text; `tone` says what it means, and the renderer how that looks."""
+
+    text: str
+    tone: Tone = "plain"
+    extra: str = ""
+    """What may go on a second line, such as the range behind a median."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of cells. `opens` tells where a new point of the grid begins; its axes are `cells[:keys]`."""
+
+    cells: tuple[Cell, ...]
+    opens: bool = False
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table in words. `keys` counts the leading columns that a renderer may print once a group."""
+
+    title: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+    keys: int = 0
+    notes: tuple[str, ...] = ()
+    legend: tuple[str, ...] = ()
+
+
+class Notes:
+    """Numbered notes: what failed cases said, each message once with the cases that said it."""
+
+    def __init__(self, axes: Iterable[str]) -> None:
+        self._axes = tuple(axes)
+        self._said: dict[tuple[str, str], list[str]] = {}
+
+    def mark(self, row: Row) -> str:
+        """The mark for this row's message, as superscript digits; empty where it said nothing."""
+        if row["message"] is None:
+            return ""
+        key = (row["status"], " ".join(row["message"].split()))
+        self._said.setdefault(key, []).append(settings.which(row, self._axes))
+        return superscript(list(self._said).index(key) + 1)
+
+    def lines(self) -> tuple[str, ...]:
+        """A line a note, in the order of their marks."""
+        return tuple(
+            f"{superscript(number)} {', '.join(cases)}: {'' if status == 'ok' else status + ', '}{message}"
+            for number, ((status, message), cases) in enumerate(self._said.items(), start=1)
+        )
+
+
+def superscript(number: int) -> str:
+    """The number in superscript digits."""
+    return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def cell(text: str) -> Cell:
+    """A cell of text, muted where it is only a dash."""
+    return Cell(text, "muted" if text == units.MISSING else "plain")
+
+
+def axis_cell(row: Row, axis: str) -> Cell:
+    """The row's value on an axis."""
+    value = row[axis]
+    return cell(units.integer(value) if isinstance(value, int) or value is None else str(value))
+
+
+def worst_error(error: float | None, finite: bool | None) -> Cell:
+    """An error over blocks; one that is not finite says so, where one that was not measured is a dash."""
+    if finite is False:
+        return Cell(units.NOT_FINITE, "bad")
+    return cell(units.error(error))
+
+
+def exactness(exact: bool | None) -> Cell:
+    """`yes`, `no` or a dash."""
+    tone: Tone = "muted" if exact is None else "good" if exact else "bad"
+    return Cell(units.yes_no(exact), tone)

@@ -1,0 +1,132 @@
+"""The only file that builds Rich tables: sheets in, renderables out.
+
+A table as wide as the page; where it does not fit, the same rows in two tables, memory first and then speed
+and correctness. Repeated axes are printed once a group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pandas as pd
+from rich import box
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bench.record import Record
+from reports import units
+from reports.frame import frame, rows
+from reports.measured import PARTS, measured
+from reports.reconstructed import partition, reconstructed
+from reports.sheets import Cell, Sheet, Tone, exactness, worst_error
+
+_STYLES: Mapping[Tone, str] = {"plain": "", "good": "green", "bad": "red", "muted": "dim"}
+_GAPS = (3, 2, 1)
+"""Spaces between two columns, by preference: the widest that the page allows."""
+
+
+def tables(frame: pd.DataFrame, *, width: int) -> Group:
+    """Everything measured, as Rich tables for a page of `width` columns."""
+    main, second = partition(rows(frame))
+    return Group(*_main(main, width), *(_rendered(sheet, width) for sheet in _present(reconstructed(second))))
+
+
+def table(sheet: Sheet, *, width: int) -> RenderableType:
+    """Any sheet as a Rich table with its title, legend and notes, for a page of `width` columns."""
+    return _rendered(sheet, width)
+
+
+def row(record: Record) -> Text:
+    """One record as a line of progress: what was run, how it ended, the figures that matter."""
+    (found,) = rows(frame([record]))
+    line = Text(record.case().label())
+    if record.status != "ok":
+        line.append(f"  {record.status}", style=_STYLES["bad"])
+        return line.append(f"  {' '.join((record.message or '').split())}".rstrip(), style=_STYLES["muted"])
+    if record.activation_bytes is not None:
+        line.append(f"  {units.size(record.activation_bytes)}")
+    if record.tokens_per_second is not None:
+        line.append(f"  {units.rate(record.tokens_per_second)} tok/s")
+    elif record.samples_per_second is not None:
+        line.append(f"  {units.rate(record.samples_per_second)} samples/s")
+    if record.reconstruction is not None:
+        error = worst_error(found["worst_max_abs_error"], found["reconstruction_finite"])
+        line.append("  error ").append(error.text, style=_STYLES[exactness(record.bit_exact).tone])
+    return line
+
+
+def _main(found: Sequence[Mapping[str, object]], width: int) -> list[RenderableType]:
+    whole = measured(found)
+    if whole is None:
+        return []
+    if _natural_width(whole, gap=1) <= width:
+        return [_rendered(whole, width)]
+    halves = [sheet for part in PARTS for sheet in _present(measured(found, part))]
+    # What holds for both halves is said once: the settings above the first, the notes below the last.
+    halves[1:] = [replace(sheet, title="") for sheet in halves[1:]]
+    halves[:-1] = [replace(sheet, notes=()) for sheet in halves[:-1]]
+    return [_rendered(sheet, width) for sheet in halves]
+
+
+def _present(sheet: Sheet | None) -> list[Sheet]:
+    return [] if sheet is None else [sheet]
+
+
+def _rendered(sheet: Sheet, width: int) -> RenderableType:
+    gap = next((gap for gap in _GAPS if _natural_width(sheet, gap=gap) <= width), 1)
+    inline = _natural_width(sheet, gap=gap, inline=True) <= width
+    built = Table(
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        # The box itself puts one space between columns.
+        padding=(0, gap - 1, 0, 0),
+        header_style="bold",
+    )
+    for column in sheet.columns:
+        heading = Text(column.heading)
+        if any(one.unit for one in sheet.columns):
+            heading.append(f"\n{column.unit}", style="not bold dim")
+        built.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+    for number, line in enumerate(sheet.lines):
+        if line.opens and number and sheet.keys:
+            built.add_row()
+        shown = [
+            Text() if index < sheet.keys and not line.opens else _text(cell, inline=inline)
+            for index, cell in enumerate(line.cells)
+        ]
+        built.add_row(*shown)
+    title = [Text(_unbroken(sheet.title), style="bold"), Text()] if sheet.title else []
+    parts: list[RenderableType] = [*title, built]
+    if sheet.notes:
+        parts += [Text(), *(Text(note) for note in sheet.notes)]
+    if sheet.legend:
+        parts += [Text(), *(Text(line, style="dim") for line in sheet.legend)]
+    return Group(*parts, Text())
+
+
+def _text(cell: Cell, *, inline: bool) -> Text:
+    text = Text(cell.text, style=_STYLES[cell.tone])
+    if cell.extra:
+        text.append(f" ({cell.extra})" if inline else f"\n{cell.extra}", style="dim")
+    return text
+
+
+def _unbroken(title: str) -> str:
+    """The title with line breaks only between its settings."""
+    return title.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+
+
+def _natural_width(sheet: Sheet, *, gap: int, inline: bool = False) -> int:
+    """Columns the table takes without wrapping."""
+    widths = []
+    for index, column in enumerate(sheet.columns):
+        texts = [column.heading, column.unit]
+        for line in sheet.lines:
+            cell = line.cells[index]
+            texts += [f"{cell.text} ({cell.extra})"] if inline and cell.extra else [cell.text, cell.extra]
+        widths.append(max(cell_len(text) for text in texts))
+    return sum(widths) + gap * (len(widths) - 1)

@@ -1,0 +1,192 @@
+"""Records as a run would leave them, made up by rule: what the tests of the reports read.
+
+Every number follows from the case, so that tests can work out by hand what a table or figure must say.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+from bdia.methods import names as method_names
+from bench.case import Case
+from bench.record import BlockError, Record
+
+MIB = 2**20
+METHODS = method_names()
+REVERSIBLE = ("bdia-naive", "bdia")
+QUANTISED = ("bdia-stored", "bdia")
+SPEED = {"standard": 1.0, "checkpoint": 0.80, "bdia-stored": 0.93, "bdia-naive": 0.76, "bdia": 0.74}
+LARGEST_EXACT_BITS = 15
+
+
+def case(method: str = "bdia", **axes: Any) -> Case:
+    """A gpt case: depth 12, width 256, T=256, B=8, l=9 where the method quantises."""
+    fields: dict[str, Any] = {
+        "method": method, "model": "gpt", "depth": 12, "width": 256, "heads": 8, "seq": 256, "batch": 8,
+        "bits": 9 if method in QUANTISED else None, "vocab": 256, "dtype": "fp32", "train_steps": 0,
+        "device": "cpu", "seed": 0, "data": None,
+    }  # fmt: skip
+    return Case(**(fields | axes))
+
+
+def record(of: Case, **measured: Any) -> Record:
+    """A record of that case with the given fields and no others."""
+    axes = {name: getattr(of, name) for name in Case.__struct_fields__}
+    fields = {"suite": "quick", "fingerprint": "0" * 16, "threads": 2} | measured
+    return Record(**axes, **fields)
+
+
+def elements(of: Case) -> int:
+    """Elements of the residual stream, B·T·D."""
+    return of.batch * (of.seq or 65) * of.width
+
+
+def activation_bytes(of: Case) -> int:
+    """Standard keeps 512 bits an element and block, checkpointing 32, BDIA its one side bit."""
+    bits = {"standard": 512, "checkpoint": 32, "bdia-stored": 540, "bdia-naive": 0, "bdia": 1}[of.method]
+    working_set = elements(of) * 4 * (20 if of.method in ("standard", "bdia-stored") else 22)
+    return working_set + of.depth * elements(of) * bits // 8
+
+
+def naive_errors(of: Case) -> list[float]:
+    """Doubling from the top block down, as eq. 16 does; the top block's input is kept, so 0 there."""
+    chance = random.Random(f"{of.seed} {of.train_steps}")
+    error = 4.0e-7 * (1 + chance.random()) * (6 if of.train_steps else 1)
+    errors = [0.0]
+    for _ in range(of.depth - 1):
+        errors.append(error)
+        error *= 2 * 1.15 ** (chance.random() - 0.4)
+    return errors[::-1]
+
+
+def reconstruction(of: Case) -> list[BlockError] | None:
+    """Exact for quantised methods within the range of fp32, and off by 2^-l·2^k beyond it."""
+    if of.method not in REVERSIBLE:
+        return None
+    if of.method == "bdia-naive":
+        errors = naive_errors(of)
+    elif of.bits is not None and of.bits > LARGEST_EXACT_BITS:
+        errors = [2.0 ** (of.depth - block - of.bits) * 3 for block in range(of.depth)]
+    else:
+        errors = [0.0] * of.depth
+    return [
+        BlockError(
+            block=block,
+            max_abs_error=error,
+            rms_error=error / 4,
+            relative_error=error / 5,
+            mismatched=elements(of) // 2 if error else 0,
+        )
+        for block, error in enumerate(errors)
+    ]
+
+
+def step_seconds(of: Case, rounds: int = 7) -> list[float]:
+    """Round i is slow or fast for every method alike, with a little noise of the method's own."""
+    work = 3e-9 * elements(of) * of.depth * of.width * 12 / 40
+    seconds = []
+    for index in range(rounds):
+        shared = 1 + 0.2 * math.sin(index)
+        own = 1 + 0.02 * random.Random(f"{of.label()} {index}").random()
+        seconds.append(work * shared * own / SPEED[of.method])
+    return seconds
+
+
+def full(of: Case, **changes: Any) -> Record:
+    """Everything measured."""
+    size, seconds = elements(of), step_seconds(of)
+    middle = sorted(seconds)[len(seconds) // 2]
+    errors = reconstruction(of)
+    static = 3 * 4 * (12 * of.depth * of.width**2 + 512 * of.width)
+    tokens = None if of.seq is None else of.batch * of.seq
+    fields: dict[str, Any] = {
+        "parameters": static // 12, "stream_elements": size, "samples": of.batch, "tokens": tokens,
+        "stream_dtype": "float32", "parameter_dtype": "float32", "compute_dtype": "float32",
+        "static_bytes": static, "activation_bytes": activation_bytes(of),
+        "peak_bytes": static + activation_bytes(of), "saved_bytes": activation_bytes(of) * 3 // 4,
+        "side_bytes": of.depth * size // 8 if of.method == "bdia" else 0, "rng_bytes": 0,
+        "rss_bytes": 2 * static + 400 * MIB,
+        "step_seconds": seconds, "samples_per_second": of.batch / middle,
+        "tokens_per_second": None if tokens is None else tokens / middle, "loss": 5.545,
+        "reconstruction": errors,
+        "bit_exact": None if errors is None else all(error.mismatched == 0 for error in errors),
+        "gradient_error": {"bdia": 0.0, "bdia-naive": 3.1e-4}.get(of.method),
+        "max_abs": 141.5 if of.method in QUANTISED else None,
+        "largest_bits": LARGEST_EXACT_BITS if of.method in QUANTISED else None,
+    }  # fmt: skip
+    return record(of, **(fields | changes))
+
+
+def reconstruction_only(of: Case) -> Record:
+    """What a case of the suite `fig1` leaves: neither memory nor time."""
+    errors = reconstruction(of)
+    exact = None if errors is None else all(error.mismatched == 0 for error in errors)
+    return record(of, suite="fig1", stream_elements=elements(of), reconstruction=errors, bit_exact=exact)
+
+
+def failed(of: Case, status: str, message: str, **measured: Any) -> Record:
+    """A case that did not end well."""
+    return record(of, status=status, message=message, **measured)
+
+
+def depth_suite(depths: tuple[int, ...] = (6, 12, 24), methods: tuple[str, ...] = METHODS) -> list[Record]:
+    """Each method at each depth, everything measured."""
+    return [full(case(method, depth=depth)) for depth in depths for method in methods]
+
+
+def fig1_suite(seeds: int = 5, train_steps: tuple[int, ...] = (0, 50)) -> list[Record]:
+    """Eq. 16 beside eq. 24 over 12 blocks, at initial and at trained weights."""
+    return [
+        reconstruction_only(case(method, seed=seed, train_steps=steps))
+        for steps in train_steps
+        for seed in range(seeds)
+        for method in REVERSIBLE
+    ]
+
+
+def quick_suite() -> list[Record]:
+    """Everything at three depths, and Fig. 1 at one of them: what both measure is one record."""
+    records = {record.case(): record for record in [*fig1_suite(), *depth_suite()]}
+    return list(records.values())
+
+
+def bits_suite(bits: tuple[int, ...] = tuple(range(3, 21))) -> list[Record]:
+    """l from 3 to 20; beyond the range of fp32 the case is unsupported, with its error measured."""
+    records = [full(case("standard")), full(case("bdia-naive"))]
+    for value in bits:
+        of = case("bdia", bits=value)
+        if value <= LARGEST_EXACT_BITS:
+            records.append(full(of))
+        else:
+            message = f"l={value} leaves the exact range of fp32 at block 3: max|x| 141.5, use l <= 15"
+            records.append(
+                failed(of, "unsupported", message, reconstruction=reconstruction(of), bit_exact=False,
+                       max_abs=141.5, largest_bits=LARGEST_EXACT_BITS)
+            )  # fmt: skip
+    return records
+
+
+def width_suite(methods: tuple[str, ...] = METHODS) -> list[Record]:
+    """Width with heads."""
+    widths = {128: 4, 256: 8, 512: 16}
+    return [full(case(m, width=width, heads=heads)) for width, heads in widths.items() for m in methods]
+
+
+def batch_suite(methods: tuple[str, ...] = METHODS) -> list[Record]:
+    """Batch from 4 to 32."""
+    return [full(case(method, batch=batch)) for batch in (4, 8, 16, 32) for method in methods]
+
+
+def failing_suite() -> list[Record]:
+    """Depth 6 to 48 with a case of every bad end."""
+    records = depth_suite((6, 12, 24))
+    ends = {
+        "standard": ("oom", "needed more than the 8.0 GiB there are"),
+        "checkpoint": ("timeout", "no result after 120 s"),
+        "bdia-stored": ("oom", "needed more than the 8.0 GiB there are"),
+        "bdia-naive": ("error", "RuntimeError: 50% of [blocks] & more_than that_failed"),
+    }
+    records += [failed(case(method, depth=48), status, why) for method, (status, why) in ends.items()]
+    return [*records, full(case("bdia", depth=48))]
