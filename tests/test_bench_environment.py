@@ -136,7 +136,6 @@ def test_importing_it_imports_no_torch() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_card_is_described() -> None:
     """Name, number and memory by CUDA, the driver by NVML."""
     there = capture("cuda")

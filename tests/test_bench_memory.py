@@ -367,7 +367,6 @@ def test_the_resident_set_is_of_this_process_alone() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_level_of_cuda_counts_blocks_of_512_bytes() -> None:
     """The same marks and questions, answered by the caching allocator."""
     with level(torch.device("cuda", 0)) as meter:

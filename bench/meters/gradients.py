@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,11 +89,29 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
     model, options = workload.model, {} if bits is None else {"bits": bits}
     workload.optimizer.zero_grad(set_to_none=True)
-    with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
+    with (
+        _repeatable(),
+        bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle,
+        handle.unguarded(),
+    ):
         torch.autograd.backward(workload.loss(model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     workload.optimizer.zero_grad(set_to_none=True)
     return gradients
+
+
+@contextlib.contextmanager
+def _repeatable() -> Iterator[None]:
+    """On CUDA, kernels that add in a fixed order where there are such: attention's backward, for one, is otherwise
+    not the same twice, and its noise would pass for an error of the method."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*deterministic", category=UserWarning)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def _rng_state() -> tuple[Tensor, list[Tensor]]:

@@ -1,0 +1,221 @@
+"""What a child process does with its job: builds the workload, runs the meters, says what they read.
+
+A member that fails is an event as well, with what was measured until then.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import msgspec
+import torch
+from torch import Tensor
+
+import bdia
+from bdia.errors import HeadroomError
+from bdia.methods import Method
+from bench import resolve
+from bench.case import Case, Plan
+from bench.errors import BenchError
+from bench.meters import throughput
+from bench.meters.gradients import measure_gradients
+from bench.meters.memory import measure_memory, run_step
+from bench.meters.reconstruction import measure_reconstruction
+from bench.protocol import Event, Finished, Job, Started
+from bench.record import Status
+from bench.workload import Workload, build, train
+
+Fields = dict[str, Any]
+"""Fields of `Record` by name."""
+
+COMPUTE_DTYPES = {"fp32": "float32", "bf16-amp": "bfloat16", "bf16": "bfloat16"}
+
+
+def work(line: bytes) -> None:
+    """Does the job in `line` and writes an event as each member begins and ends."""
+    job = msgspec.json.decode(line, type=Job)
+
+    def tell(event: Event) -> None:
+        os.write(job.events, msgspec.json.encode(event) + b"\n")
+
+    torch.set_num_threads(job.threads)
+    if job.kind == "time":
+        _time(job, tell)
+        return
+    for member, plan in enumerate(job.members):
+        tell(Started(member))
+        tell(_measure(member, plan))
+        gc.collect()
+
+
+def _time(job: Job, tell: Callable[[Event], None]) -> None:
+    """Paired rounds of all members on one model. Weights play no part in time, so nothing is trained first."""
+    case = job.members[0].case
+    workload = build(case)
+
+    def put_on(member: int) -> Callable[[], AbstractContextManager[object]]:
+        def attach() -> AbstractContextManager[object]:
+            tell(Started(member))
+            return _attach(workload, job.members[member].case)
+
+        return attach
+
+    members = [throughput.Member(str(member), put_on(member)) for member in range(len(job.members))]
+    sync = torch.cuda.synchronize if case.device == "cuda" else _nothing
+    try:
+        seconds = throughput.measure_rounds(
+            members, lambda: run_step(workload), rounds=job.rounds, warmup=job.warmup, sync=sync
+        )
+    except throughput.MemberError as failure:
+        status, message = diagnosis(failure.__cause__ or failure)
+        tell(Finished(int(failure.member), {}, status, message))
+        return
+    for name, steps in seconds.items():
+        fields = _facts(workload, case)
+        fields["step_seconds"] = steps
+        fields["samples_per_second"] = throughput.rate(steps, workload.samples)
+        if workload.tokens is not None:
+            fields["tokens_per_second"] = throughput.rate(steps, workload.tokens)
+        tell(Finished(int(name), fields))
+
+
+def _measure(member: int, plan: Plan) -> Finished:
+    """Everything but time. Memory comes first, in a process that has done nothing yet; it takes steps and does not
+    depend on the weights, so what does depend on them is measured on a workload built anew."""
+    fields: Fields = {}
+    unsupported: str | None = None
+    note: str | None = None
+    try:
+        if "memory" in plan.measure:
+            unsupported = _memory(plan.case, fields)
+            gc.collect()
+        beyond, note = _correctness(plan, fields)
+        unsupported = unsupported or beyond
+    except Exception as error:  # whatever a model or a method raises is a row
+        status, message = diagnosis(error)
+        return Finished(member, fields, status, message)
+    if unsupported is not None:
+        return Finished(member, fields, "unsupported", unsupported)
+    return Finished(member, fields, "ok", note)
+
+
+def _memory(case: Case, fields: Fields) -> str | None:
+    """Adds the memory fields. Beyond the exact range it says so, and the bytes are measured without the guard."""
+    try:
+        _read_memory(case, fields, guarded=True)
+    except HeadroomError as error:
+        message = str(error)
+    else:
+        return None
+    gc.collect()
+    _read_memory(case, fields, guarded=False)
+    return message
+
+
+def _read_memory(case: Case, fields: Fields, *, guarded: bool) -> None:
+    workload = build(case)
+    with _attach(workload, case) as handle, nullcontext() if guarded else handle.unguarded():
+        reading = measure_memory(workload, handle, workload.batch[0].device)
+    fields.update({name: value for name, value in vars(reading).items() if name != "loss"})
+
+
+def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
+    """Adds what depends on the weights, at initial ones or after training.
+
+    Returns why the case is unsupported, and a note on what could not be given, or None for each.
+    """
+    case, method = plan.case, resolve.method(plan.case.method)
+    workload = build(case)
+    fields.update(_facts(workload, case))
+    if case.train_steps:
+        # The stored twin's gradients are exact for every rule, so a method is not measured on weights that its
+        # own wrong gradients have spoilt.
+        with _attach(workload, case, method.twin()) as handle, handle.unguarded():
+            train(workload, case.train_steps)
+    unsupported = _look(workload, case, fields)
+    if "reconstruction" in plan.measure:
+        torch.manual_seed(case.seed)
+        reading = measure_reconstruction(workload, method, case.bits, seed=case.seed)
+        fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
+        fields["bit_exact"] = reading.bit_exact
+    note = None
+    if "gradients" in plan.measure:
+        torch.manual_seed(case.seed)
+        gradients = measure_gradients(workload, method, case.bits, seed=case.seed)
+        fields["gradient_error"], note = gradients.gradient_error, gradients.message
+    return unsupported, note
+
+
+class _Glance:
+    """Remembers the number format of the stream."""
+
+    dtype: str | None = None
+
+    def forwarded(self, call: int, x: Tensor) -> None:
+        self.dtype = str(x.dtype).removeprefix("torch.")
+
+    def rebuilt(self, call: int, x: Tensor) -> None:
+        pass
+
+
+def _look(workload: Workload, case: Case, fields: Fields) -> str | None:
+    """Adds what one forward tells: its loss, the format of the stream and the headroom. Returns why the case is
+    unsupported, or None."""
+    torch.manual_seed(case.seed)
+    glance = _Glance()
+    with _attach(workload, case) as handle, handle.observing(glance), handle.unguarded(), torch.no_grad():
+        fields["loss"] = float(workload.loss(workload.model, workload.batch))
+    fields["stream_dtype"] = glance.dtype
+    headroom = handle.headroom
+    if headroom is None:
+        return None
+    fields["max_abs"], fields["largest_bits"] = headroom.max_abs, headroom.largest_bits
+    if headroom.exact:
+        return None
+    largest = headroom.largest_bits
+    would_do = "no l would stay in it" if largest is None else f"l = {largest} is the largest that stays in it"
+    return (
+        f"l = {case.bits} leaves the exact range of fp32 at block {headroom.block}, as the stream reaches "
+        f"{headroom.max_abs:.4g}; {would_do}"
+    )
+
+
+def _facts(workload: Workload, case: Case) -> Fields:
+    """The sizes of the workload."""
+    parameters = list(workload.model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "stream_elements": workload.stream_elements,
+        "samples": workload.samples,
+        "tokens": workload.tokens,
+        "parameter_dtype": str(parameters[0].dtype).removeprefix("torch."),
+        "compute_dtype": COMPUTE_DTYPES[case.dtype],
+    }
+
+
+def _attach(workload: Workload, case: Case, method: Method | None = None) -> bdia.Handle:
+    options = {} if case.bits is None else {"bits": case.bits}
+    chosen = method or resolve.method(case.method)
+    return bdia.attach(workload.model, chosen, seed=case.seed, blocks=workload.blocks, **options)
+
+
+def _nothing() -> None:
+    """What there is to wait for on a CPU."""
+
+
+def diagnosis(error: BaseException) -> tuple[Status, str]:
+    """The status that an exception stands for, and one line about it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, HeadroomError):
+        return "unsupported", text
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return "oom", text.split(" GPU ")[0] or "out of memory"
+    if "DefaultCPUAllocator: can't allocate memory" in text:
+        return "oom", text[text.index("can't allocate memory") :]
+    if isinstance(error, bdia.BdiaError | BenchError):
+        return "error", text
+    return "error", f"{type(error).__name__}: {text}"[:400]

@@ -1,0 +1,47 @@
+"""What a measurement rests on, as one digest: a record is used again only where nothing of it has changed.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+import bdia
+import bench
+from bench import private
+from bench.case import Plan
+
+
+def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmup: int, threads: int) -> str:
+    """The fingerprint of a plan: 16 hexadecimal digits.
+
+    Args:
+        environment: a text that is equal where measurements may be compared (hardware, versions).
+        code: `code_digest()`.
+        data: `bench.data.digest()` of the case's data.
+        rounds, warmup: of no account where the plan has no throughput.
+    """
+    timed = "throughput" in plan.measure
+    case = msgspec.structs.replace(plan.case, data=plan.case.data and private.path(plan.case.data))
+    basis = (
+        case, sorted(plan.measure), environment, code, data, threads, rounds if timed else 0,
+        warmup if timed else 0,
+    )  # fmt: skip
+    return hashlib.sha256(msgspec.json.encode(basis)).hexdigest()[:16]
+
+
+def code_digest(roots: Iterable[Path] | None = None) -> str:
+    """Digest of the sources of `bdia` and `bench`: names and contents of their Python files."""
+    folders = [Path(source).parent for package in (bdia, bench) if (source := package.__file__)]
+    digest = hashlib.sha256()
+    for root in folders if roots is None else roots:
+        for file in sorted(root.rglob("*.py")):
+            content = file.read_bytes()
+            digest.update(f"{root.name}/{file.relative_to(root).as_posix()} {len(content)}\n".encode())
+            digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,58 @@
+"""What became of one member of a job: what its child said of it, or what the child's end says. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+
+from bench.case import Case
+from bench.protocol import Finished
+from bench.record import Record, Status
+from bench.supervise import End
+
+MEASURED: Final = (
+    frozenset(Record.__struct_fields__)
+    - frozenset(Case.__struct_fields__)
+    - {"schema_version", "suite", "fingerprint", "status", "message", "threads"}
+)
+"""The fields of a record that a child may fill in."""
+
+_TYPES: Final = {info.name: info.type for info in msgspec.structs.fields(Record)}
+_WEIGHT: Final[tuple[Status, ...]] = ("error", "oom", "timeout", "unsupported", "skipped", "ok")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Fields of the record by name, and how it went."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    status: Status = "ok"
+    message: str | None = None
+
+
+def said(event: Finished) -> Outcome:
+    """What a child says of a member, if a record can hold it; else an error that says what it cannot hold."""
+    try:
+        for name, value in event.fields.items():
+            if name not in MEASURED:
+                raise msgspec.ValidationError(f"there is no field {name!r}")
+            msgspec.convert(value, _TYPES[name])
+    except msgspec.ValidationError as error:
+        return Outcome(status="error", message=f"its answer is not readable: {error}")
+    message = None if event.message is None else " ".join(event.message.split())
+    return Outcome(event.fields, event.status, message)
+
+
+def of_end(end: End) -> Outcome:
+    """What the end of a child says of a member that it left unanswered."""
+    if end.status == "ok":
+        return Outcome(status="error", message="the child process ended without an answer")
+    return Outcome(status=end.status, message=end.message)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """The outcome that a record's status and message are taken from: the gravest, of several the first."""
+    return min(outcomes, key=lambda outcome: _WEIGHT.index(outcome.status))

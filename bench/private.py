@@ -1,0 +1,48 @@
+"""Keeps the user's name and home out of what is stored. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from bench.record import Record
+
+
+def path(text: str) -> str:
+    """A path as it may be stored: relative to the working directory if it lies in it, else its last name."""
+    here = Path.cwd()
+    try:
+        whole = here / Path(text).expanduser()
+    except RuntimeError:  # `~name` of a user that does not exist
+        whole = here / text
+    if ".." not in whole.parts and whole.is_relative_to(here):
+        return str(whole.relative_to(here))
+    return whole.name
+
+
+def arguments(words: Sequence[str]) -> list[str]:
+    """A command line as it may be stored: the paths in it, also those after `=`, as `path` has them."""
+    return [_word(word) for word in words]
+
+
+def message(text: str) -> str:
+    """A message as it may be stored: the home directory as `~`."""
+    home = str(Path.home())
+    return text.replace(home, "~") if home != "/" else text
+
+
+def record(whole: Record) -> Record:
+    """A record as it may be stored."""
+    said = whole.message
+    if said is not None:
+        said = message(said if whole.data is None else said.replace(whole.data, path(whole.data)))
+    return msgspec.structs.replace(whole, data=None if whole.data is None else path(whole.data), message=said)
+
+
+def _word(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if word.startswith("-"):
+        return f"{option}={_word(value)}" if equals else word
+    return path(word) if "/" in word or word.startswith("~") else word

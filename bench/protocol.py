@@ -1,0 +1,50 @@
+"""What the runner and its child processes say to each other: one job down, events up, a JSON line each.
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from bench.case import Plan
+from bench.record import Status
+
+Kind = Literal["time", "measure"]
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child is to do.
+
+    `time`: paired, interleaved rounds of all members, which are of one group. `measure`: everything else, of
+    each member in turn; memory only for a member that is alone, since it takes a fresh process.
+    """
+
+    kind: Kind
+    members: tuple[Plan, ...]
+    rounds: int
+    warmup: int
+    threads: int
+    events: int
+    """File descriptor to write events to, so that what a model prints cannot spoil them."""
+
+
+class Started(msgspec.Struct, frozen=True, tag="started"):
+    """Member number `member` of the job begins; if the child dies now, it was this one."""
+
+    member: int
+
+
+class Finished(msgspec.Struct, frozen=True, tag="finished"):
+    """Member number `member` is done. `fields` are the fields of `Record` that were measured, by name; a member
+    that failed may have some too."""
+
+    member: int
+    fields: dict[str, Any]
+    status: Status = "ok"
+    message: str | None = None
+
+
+Event = Started | Finished

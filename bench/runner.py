@@ -1,0 +1,298 @@
+"""The parent: takes plans group by group through child processes, and stores a record of each case.
+
+For each group (cases that differ only in method and its bits): one child times all members in paired rounds, then
+each member that has its memory measured gets a fresh child; the others share one. A child that fails, whatever
+the way, makes a record that says so, and the run goes on. Imports no torch, and shows nothing: it tells `on_event`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from bench import data, fingerprint, private, supervise
+from bench.case import Case, Plan
+from bench.estimate import Pace, work
+from bench.outcome import Outcome, of_end, said, worst
+from bench.protocol import Event, Job, Kind, Started
+from bench.record import FAILED, Record, Status
+from bench.store import Store
+
+Rerun = Literal["none", "failed", "all"]
+TIMES = ("step_seconds", "tokens_per_second", "samples_per_second")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to measure. `rerun` says which stored records not to use again: none of them, the failed, or all."""
+
+    suite: str
+    rounds: int
+    warmup: int
+    environment: str
+    """A text that is equal where measurements may be compared; part of every fingerprint."""
+    timeout_seconds: float | None = None
+    """How long one case may take; a child with several cases has as many times that."""
+    threads: int = 2
+    rerun: Rerun = "none"
+    worker: Path = supervise.WORKER
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """Before the first child. `reused` are the stored records that stand; `stale` counts those of cases of this
+    run that rest on other code, data, settings or another environment, and are measured again."""
+
+    cases: int
+    reused: tuple[Record, ...]
+    stale: int
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A child begins. `remaining_seconds` is None until there is something to estimate it from."""
+
+    kind: Kind
+    cases: tuple[Case, ...]
+    remaining_seconds: float | None
+
+
+@dataclass(frozen=True)
+class RecordDone:
+    """A record was stored; `done` of `cases` now are, the reused ones included."""
+
+    record: Record
+    done: int
+    cases: int
+    elapsed_seconds: float
+    remaining_seconds: float | None
+
+
+RunEvent = RunStarted | JobStarted | RecordDone
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to: the records of its plans, in the order of the plans."""
+
+    records: tuple[Record, ...]
+    measured: int
+    reused: int
+    elapsed_seconds: float
+
+    @property
+    def failed(self) -> tuple[Record, ...]:
+        """The records whose status makes the command exit with 3."""
+        return tuple(record for record in self.records if record.status in FAILED)
+
+
+def run(plans: Sequence[Plan], store: Store, settings: Settings, on_event: Callable[[RunEvent], None]) -> Summary:
+    """Measures `plans` and appends a record of each to `store`, but for those it holds already.
+
+    Raises: UsageError where data cannot be read or the store not be written; KeyboardInterrupt is passed on once
+    the children are gone. What was stored before stays.
+    """
+    return _Run(plans, store, settings, on_event).go()
+
+
+def groups(plans: Iterable[Plan]) -> list[list[Plan]]:
+    """The plans that differ only in method and bits together, in the order of each group's first."""
+    found: dict[tuple[object, ...], list[Plan]] = {}
+    for plan in plans:
+        found.setdefault(plan.case.group(), []).append(plan)
+    return list(found.values())
+
+
+class _Run:
+    def __init__(
+        self, plans: Sequence[Plan], store: Store, settings: Settings, on_event: Callable[[RunEvent], None]
+    ) -> None:
+        self._plans = plans
+        self._store = store
+        self._settings = settings
+        self._tell = on_event
+        self._start = time.monotonic()
+        self._pace = Pace()
+        self._prints = _fingerprints(plans, settings)
+        self._stored = self._standing()
+        self._done = dict(self._stored)
+        self._ahead: list[Job] = []
+
+    def go(self) -> Summary:
+        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale()))
+        grouped = groups(self._plans)
+        self._ahead = [job for group in grouped for job in self._jobs(group)]
+        for group in grouped:
+            self._group(group)
+        return Summary(
+            records=tuple(self._done[plan] for plan in self._plans),
+            measured=len(self._plans) - len(self._stored),
+            reused=len(self._stored),
+            elapsed_seconds=self._elapsed(),
+        )
+
+    def _standing(self) -> dict[Plan, Record]:
+        """The stored records that need not be measured again."""
+        refused: tuple[Status, ...] = FAILED if self._settings.rerun == "failed" else ()
+        if self._settings.rerun == "all":
+            return {}
+        held = {record.fingerprint: record for record in self._store.records() if record.status not in refused}
+        return {plan: held[digest] for plan, digest in self._prints.items() if digest in held}
+
+    def _stale(self) -> int:
+        """How many stored records of these cases are of no use any more."""
+        cases = {_private(plan.case) for plan in self._plans}
+        prints = set(self._prints.values())
+        held = self._store.records()
+        return sum(record.case() in cases and record.fingerprint not in prints for record in held)
+
+    def _jobs(self, group: list[Plan]) -> list[Job]:
+        """The children that a group takes, if none fails: timing first."""
+        todo = [plan for plan in group if plan not in self._stored]
+        jobs = []
+        if any("throughput" in plan.measure for plan in todo):
+            jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
+        jobs += [self._job("measure", [plan]) for plan in todo if "memory" in plan.measure]
+        rest = [plan for plan in todo if "memory" not in plan.measure and plan.measure != {"throughput"}]
+        return [*jobs, self._job("measure", rest)] if rest else jobs
+
+    def _is_timed(self, plan: Plan) -> bool:
+        """Whether a member takes part in its group's rounds; a stored one that has no times would fail again."""
+        stored = self._stored.get(plan)
+        return "throughput" in plan.measure and (stored is None or stored.step_seconds is not None)
+
+    def _job(self, kind: Kind, members: list[Plan]) -> Job:
+        own = self._settings
+        return Job(
+            kind=kind, members=tuple(members), rounds=own.rounds, warmup=own.warmup, threads=own.threads, events=-1
+        )  # fmt: skip
+
+    def _group(self, group: list[Plan]) -> None:
+        times: dict[Plan, Outcome] = {}
+        for job in self._jobs(group):
+            self._ahead.remove(job)
+            if job.kind == "time":
+                times = self._time(job)
+                self._renew(times)
+            else:
+                self._measure(job, times)
+        for plan in group:
+            if plan not in self._done:
+                self._record(plan, times[plan])
+
+    def _time(self, job: Job) -> dict[Plan, Outcome]:
+        """Times the members of a group together. Who fails is left out, and the others begin again, so that all
+        rounds are shared by all."""
+        failed: dict[Plan, Outcome] = {}
+        members = list(job.members)
+        while members:
+            heard = self._child(msgspec.structs.replace(job, members=tuple(members)), lambda plan, outcome: None)
+            bad = {plan: outcome for plan, outcome in heard.outcomes.items() if outcome.status != "ok"}
+            if not bad and len(heard.outcomes) == len(members):
+                return {**failed, **heard.outcomes}
+            if not bad:
+                blame = [heard.at] if heard.at is not None and heard.end.status != "timeout" else members
+                bad = dict.fromkeys(blame, of_end(heard.end))
+            failed.update((plan, replace(bad[plan], message=f"while timing: {bad[plan].message}")) for plan in bad)
+            members = [plan for plan in members if plan not in bad]
+        return failed
+
+    def _renew(self, times: dict[Plan, Outcome]) -> None:
+        """Gives the stored members of a group that was timed again their new times."""
+        for plan, outcome in times.items():
+            if plan in self._stored and outcome.status == "ok":
+                fresh = {name: outcome.fields.get(name) for name in TIMES}
+                self._done[plan] = self._store.append(msgspec.structs.replace(self._stored[plan], **fresh))
+
+    def _measure(self, job: Job, times: dict[Plan, Outcome]) -> None:
+        """Measures the members of a job and stores a record of each as it is done. Where the child dies, the
+        member it was at has failed, and the rest go to another child."""
+        members = list(job.members)
+
+        def store(plan: Plan, outcome: Outcome) -> None:
+            self._record(plan, times.get(plan, Outcome()), outcome)
+
+        while members:
+            heard = self._child(msgspec.structs.replace(job, members=tuple(members)), store)
+            members = [plan for plan in members if plan not in heard.outcomes]
+            if members:
+                lost = heard.at if heard.at in members else members[0]
+                store(lost, of_end(heard.end))
+                members.remove(lost)
+
+    def _child(self, job: Job, on_finished: Callable[[Plan, Outcome], None]) -> _Heard:
+        """Runs one child to its end."""
+        outcomes: dict[Plan, Outcome] = {}
+        at: list[Plan] = []
+
+        def hear(event: Event) -> None:
+            if not 0 <= event.member < len(job.members):
+                return
+            plan = job.members[event.member]
+            if isinstance(event, Started):
+                at.append(plan)
+            elif plan not in outcomes:
+                outcomes[plan] = said(event)
+                on_finished(plan, outcomes[plan])
+
+        cases = tuple(plan.case for plan in job.members)
+        self._tell(JobStarted(job.kind, cases, self._remaining(job)))
+        own = self._settings
+        allowed = own.timeout_seconds and own.timeout_seconds * len(job.members)
+        end = supervise.run(job, hear, timeout_seconds=allowed, worker=own.worker)
+        if end.status == "ok":
+            self._pace.add(work(job), end.seconds)
+        return _Heard(outcomes, at[-1] if at else None, end)
+
+    def _record(self, plan: Plan, *outcomes: Outcome) -> None:
+        """Stores the record of a case from what became of it in its children."""
+        gravest = worst(outcomes)
+        values: dict[str, Any] = msgspec.to_builtins(plan.case)
+        for outcome in outcomes:
+            values.update(outcome.fields)
+        values.update(
+            suite=self._settings.suite, fingerprint=self._prints[plan], status=gravest.status,
+            message=gravest.message, threads=self._settings.threads,
+        )  # fmt: skip
+        record = self._store.append(msgspec.convert(values, Record))
+        self._done[plan] = record
+        self._tell(RecordDone(record, len(self._done), len(self._plans), self._elapsed(), self._remaining()))
+
+    def _remaining(self, *begun: Job) -> float | None:
+        ahead = [self._pace.seconds(work(job)) for job in (*begun, *self._ahead)]
+        known = [seconds for seconds in ahead if seconds is not None]
+        return sum(known) if len(known) == len(ahead) else None
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What became of one child: what it said, the member it was last at, how it ended."""
+
+    outcomes: dict[Plan, Outcome]
+    at: Plan | None
+    end: supervise.End
+
+
+def _fingerprints(plans: Sequence[Plan], settings: Settings) -> dict[Plan, str]:
+    code = fingerprint.code_digest()
+    digests = {path: data.digest(path) for path in {plan.case.data for plan in plans}}
+    return {
+        plan: fingerprint.of(
+            plan, environment=settings.environment, code=code, data=digests[plan.case.data],
+            rounds=settings.rounds, warmup=settings.warmup, threads=settings.threads,
+        )
+        for plan in plans
+    }  # fmt: skip
+
+
+def _private(case: Case) -> Case:
+    """A case as the store has it."""
+    return msgspec.structs.replace(case, data=case.data and private.path(case.data))

@@ -1,0 +1,137 @@
+"""From what was asked for to a finished run: the suite, its plans, the directory, and what to do about Ctrl-C.
+
+Imports no torch; what depends on the device is asked of a fresh process.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import msgspec
+
+from bench import axes, probe, runner, suite
+from bench.case import Plan
+from bench.environment import Environment
+from bench.errors import EXIT_INTERRUPTED, BenchError, UsageError
+from bench.store import Run, Store
+
+THREADS: Final = 2
+"""CPU threads of every measuring process: fixed, as bytes and rates depend on it, and recorded."""
+RERUNS: Final = ("failed", "all")
+NOT_MEASURED_WITH: Final = ("commit", "dirty", "bdia_bench")
+"""Fields of the environment that change no measurement: the digest of the code says more than they do."""
+
+
+class RunInterruptedError(BenchError):
+    """Ctrl-C. What was measured is kept, and the children are gone."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for, as far as the suite does not say it."""
+
+    suite: str
+    """A name, or the path of a TOML file."""
+    axes: Mapping[str, str]
+    """Axes that replace the suite's, by name, as text."""
+    arguments: Sequence[str]
+    """The command line after the program's name."""
+    data: str | None = None
+    out: Path | None = None
+    timeout_seconds: float | None = None
+    rounds: int | None = None
+    warmup: int | None = None
+    resume: bool = False
+    rerun: str | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that can start: nothing is wrong with what was asked for, and nothing has been written yet."""
+
+    request: Request
+    suite: suite.Suite
+    environment: Environment
+    plans: Sequence[Plan]
+    directory: Path
+
+    def measure(self, on_event: Callable[[runner.RunEvent], None], on_message: Callable[[str], None]) -> runner.Summary:
+        """Measures what is not measured yet. `on_message` hears of lines of the results that had to be left out.
+
+        Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C.
+        """
+        request = self.request
+        going_on = request.resume or request.rerun is not None
+        with Store(self.directory, self._run(), resume=going_on) as store:
+            for message in store.messages:
+                on_message(message)
+            try:
+                return runner.run(self.plans, store, self._settings(), on_event)
+            except KeyboardInterrupt:
+                raise RunInterruptedError(
+                    f"interrupted: {len(store.records())} of {len(self.plans)} cases are in {self.directory}; "
+                    f"go on with: {self.resuming()}"
+                ) from None
+
+    def resuming(self) -> str:
+        """The command that goes on with this run."""
+        words: list[str] = []
+        given = iter(self.request.arguments)
+        for word in given:
+            if word == "--rerun":
+                next(given, None)
+            elif word != "--resume" and not word.startswith("--rerun="):
+                words.append(word)
+        if self.request.out is None:
+            words += ["--out", str(self.directory)]
+        return shlex.join(["bdia-bench", *words, "--resume"])
+
+    def _run(self) -> Run:
+        return Run(
+            suite=self.suite.name, title=self.suite.title, question=self.suite.question, expect=self.suite.expect,
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
+            environment=msgspec.to_builtins(self.environment),
+        )  # fmt: skip
+
+    def _settings(self) -> runner.Settings:
+        basis = {
+            name: value
+            for name, value in msgspec.to_builtins(self.environment).items()
+            if name not in NOT_MEASURED_WITH
+        }
+        return runner.Settings(
+            suite=self.suite.name,
+            rounds=self.request.rounds or self.suite.rounds,
+            warmup=self.request.warmup or self.suite.warmup,
+            environment=msgspec.json.encode(basis, order="sorted").decode(),
+            timeout_seconds=self.request.timeout_seconds,
+            threads=THREADS,
+            rerun=cast("runner.Rerun", self.request.rerun or "none"),
+        )
+
+
+def prepare(request: Request) -> Session:
+    """Everything that can go wrong before anything is measured or written.
+
+    Raises: UsageError; ProbeError where torch does not import.
+    """
+    chosen = suite.load(request.suite)
+    overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
+    device, *others = overrides.pop("device", ("auto",))
+    if others:
+        raise UsageError(f"--device {request.axes['device']!r}: a run is on one device; choose one, and run twice")
+    if request.rerun is not None and request.rerun not in RERUNS:
+        raise UsageError(f"--rerun {request.rerun!r}{axes.suggest(request.rerun, RERUNS)}")
+    if request.out is None and (request.resume or request.rerun):
+        raise UsageError("--resume and --rerun go on with a run: name its directory with --out")
+    environment = probe.probe(cast("probe.Asked", device), threads=THREADS)
+    plans = chosen.plans(overrides, environment.device, request.data)
+    default = Path("results") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Session(request, chosen, environment, plans, request.out or default)

@@ -1,0 +1,241 @@
+"""The store: a directory with `results.jsonl`, one record a line, and `run.json`, what run it was.
+
+Lines are only ever appended; the last line of a case is the one that counts. Nothing in the directory has the
+user's name or home. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from bench import private
+from bench.case import Case
+from bench.errors import UsageError
+from bench.record import SCHEMA_VERSION, Record
+
+RESULTS: Final = "results.jsonl"
+RUN: Final = "run.json"
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True):
+    """What `run.json` says."""
+
+    schema_version: int = SCHEMA_VERSION
+    suite: str
+    title: str = ""
+    question: str = ""
+    expect: str = ""
+    started: str
+    """When the run was first started, ISO 8601 in UTC."""
+    arguments: list[str]
+    """The command line after the program's name, of the latest start."""
+    environment: dict[str, Any]
+    """`bench.environment.Environment` as plain values."""
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What a results file holds."""
+
+    records: list[Record]
+    """The last line of each case, in the order in which the cases first appeared."""
+    messages: list[str]
+    """One line for each line of the file that was left out, and why."""
+
+
+class Store:
+    """A run's directory, open for appending, and no one else's as long as it is open. A context manager."""
+
+    def __init__(self, directory: Path, run: Run, *, resume: bool = False) -> None:
+        """Opens `directory`, which is created where there is none, and writes `run.json`.
+
+        With `resume` an earlier run's records are kept, and its `started`.
+
+        Raises: UsageError where the directory cannot be written, is in use by another run, holds an earlier
+        run (without `resume`) or a run of another suite, or has records of another schema.
+        """
+        self.directory = directory
+        self._file = _open(directory)
+        try:
+            earlier = _earlier(directory, run, resume)
+            stored = read(directory)
+            self.messages = stored.messages
+            self._records = {record.case(): record for record in stored.records}
+            _cut_torn_line(self._file)
+            self.run = msgspec.structs.replace(
+                run,
+                arguments=private.arguments(run.arguments),
+                started=earlier.started if earlier else run.started,
+            )
+            _replace(directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, record: Record) -> Record:
+        """Adds a record, on the disk when this returns. Returns it as it was written: without private paths.
+
+        Raises: UsageError where it cannot be written.
+        """
+        record = private.record(record)
+        try:
+            _write(self._file, msgspec.json.encode(record) + b"\n")
+            os.fsync(self._file)
+        except OSError as error:
+            raise UsageError(
+                f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
+            ) from error
+        self._records[record.case()] = record
+        return record
+
+    def records(self) -> list[Record]:
+        """The records so far, the last of each case."""
+        return list(self._records.values())
+
+    def close(self) -> None:
+        """Closes the file and lets go of the directory."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> Stored:
+    """The records in a run's directory, or in a results file. A directory with a `run.json` and no records
+    yet yields none.
+
+    Raises: UsageError where there is no run, or a record is of another schema.
+    """
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        if (path / RUN).is_file():
+            return Stored([], [])
+        raise UsageError(f"{path}: no {RESULTS} there; give the directory of a run (its --out)") from None
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}; give the directory of a run (its --out)") from error
+    records: dict[Case, Record] = {}
+    messages: list[str] = []
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        where = f"{file} line {number}"
+        try:
+            record = _decode(line, where)
+        except msgspec.MsgspecError as error:
+            torn = number == len(lines)
+            reason = "is torn: the run was cut off as it was written" if torn else f"is no record ({error})"
+            messages.append(f"{where} {reason}; left out, the rest is kept")
+        else:
+            records[record.case()] = record
+    return Stored(list(records.values()), messages)
+
+
+def read_run(path: Path) -> Run | None:
+    """What `run.json` in a run's directory says; None where there is no such file.
+
+    Raises: UsageError where it is of another schema or not readable.
+    """
+    file = (path if path.is_dir() else path.parent) / RUN
+    try:
+        content = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}; give the directory of a run (its --out)") from error
+    try:
+        _check_version(content, str(file))
+        return msgspec.json.decode(content, type=Run)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{file}: not a run's file ({error}); remove it, or give another --out") from error
+
+
+class _Version(msgspec.Struct):
+    schema_version: int
+
+
+def _decode(line: bytes, where: str) -> Record:
+    _check_version(line, where)
+    return msgspec.json.decode(line, type=Record)
+
+
+def _check_version(content: bytes, where: str) -> None:
+    version = msgspec.json.decode(content, type=_Version).schema_version
+    if version != SCHEMA_VERSION:
+        raise UsageError(
+            f"{where}: schema version {version}, this bdia-bench reads {SCHEMA_VERSION}; "
+            f"use the version that wrote it, or measure again into another directory"
+        )
+
+
+def _open(directory: Path) -> int:
+    """The results file, open for reading and appending, locked."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = os.open(directory / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise UsageError(f"--out {str(directory)!r}: {error.strerror}; give a directory that can be written") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise UsageError(
+            f"--out {str(directory)!r}: another run is writing there; wait for it, or give another --out"
+        ) from error
+    return file
+
+
+def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
+    """The run that the directory holds already, if it may be gone on with."""
+    earlier = read_run(directory)
+    if earlier is None and (directory / RESULTS).stat().st_size == 0:
+        return None
+    if not resume:
+        raise UsageError(
+            f"--out {str(directory)!r} holds another run; go on with it by --resume, or give another --out"
+        )
+    if earlier is not None and earlier.suite != run.suite:
+        raise UsageError(
+            f"--out {str(directory)!r} holds a run of suite {earlier.suite}, not {run.suite}; give another --out"
+        )
+    return earlier
+
+
+def _cut_torn_line(file: int) -> None:
+    """Makes the file end with a whole line, so that the next one does not stick to a torn one."""
+    content = os.pread(file, os.fstat(file).st_size, 0)
+    if not content or content.endswith(b"\n"):
+        return
+    start = content.rfind(b"\n") + 1
+    try:
+        msgspec.json.decode(content[start:], type=Record)
+    except msgspec.MsgspecError:
+        os.ftruncate(file, start)
+    else:
+        _write(file, b"\n")
+
+
+def _write(file: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(file, content) :]
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes a file at one stroke: a reader sees the old one or the new one."""
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)

@@ -1,0 +1,204 @@
+"""Suites: one question a TOML file, expanded into plans. Imports no torch.
+
+    title = "…"        question = "…"        expect = "the shape expected of the answer"
+    rounds = 7         warmup = 2            # timed steps, and steps before them
+    [defaults]         # axes of every case; a value, a list, or a range such as "6:48:x2"
+    [cpu]  [gpu]       # laid over the defaults on that kind of device
+    [[cases]]          # laid over both: one block of cases, the product of its axes
+    measure = ["memory", "throughput", "reconstruction", "gradients"]
+    [cases.zip]        # axes that move together; defaults, cpu and gpu may have a zip as well
+
+The command line's axes are laid over everything.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Annotated, Any, Final, get_args
+
+import msgspec
+
+from bench import axes, factors, points
+from bench.axes import AxisValue
+from bench.case import MEASUREMENTS, Measurement, Plan
+from bench.errors import UsageError
+from bench.factors import Grid
+
+FIRST: Final = "quick"
+"""The suite to run where none is named; first in lists."""
+
+
+class Block(msgspec.Struct, frozen=True):
+    """One `[[cases]]` block."""
+
+    grid: Grid
+    measure: frozenset[Measurement]
+
+
+class Suite(msgspec.Struct, frozen=True, kw_only=True):
+    """One question, and the cases that answer it."""
+
+    name: str
+    title: str
+    question: str
+    expect: str
+    rounds: int
+    """Timed steps of each method of a group."""
+    warmup: int
+    """Steps of each method before the timed ones."""
+    cpu: Grid
+    """The defaults with the CPU's axes laid over them."""
+    gpu: Grid
+    blocks: tuple[Block, ...]
+
+    def plans(self, overrides: Mapping[str, Sequence[AxisValue]], device: str, data: str | None = None) -> list[Plan]:
+        """The cases of this suite on `device` (`cpu` or `cuda`), each once, with what to measure of it.
+
+        `overrides` replaces axes everywhere (values as `bench.axes.parse` returns them); `data` is the path
+        of the user's data. Equal cases are merged, their measurements united.
+
+        Raises: UsageError, before anything runs, where a case cannot be.
+        """
+        where = f"suite {self.name}"
+        above = tuple(factors.single(name, values) for name, values in overrides.items() if name != "device")
+        measured: dict[Any, frozenset[Measurement]] = {}
+        for block in self.blocks:
+            # A block that picks one row of a zip must not keep the command line from picking another.
+            own = tuple(factor for factor in block.grid if not set(factor.names) <= overrides.keys())
+            grid = factors.overlay(self.cpu if device == "cpu" else self.gpu, own, where)
+            for point in factors.points(factors.overlay(grid, above, where)):
+                plan = points.plan(point, block.measure, device=device, path=data, where=where)
+                if plan.measure:
+                    measured[plan.case] = measured.get(plan.case, frozenset()) | plan.measure
+        if not measured:
+            raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
+        return [Plan(case=case, measure=measure) for case, measure in measured.items()]
+
+
+def names() -> tuple[str, ...]:
+    """The built-in suites, `quick` first."""
+    found = sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+    return tuple(sorted(found, key=lambda name: name != FIRST))
+
+
+def load(name_or_path: str) -> Suite:
+    """The built-in suite of that name, or the suite in a file whose name ends in `.toml`.
+
+    Raises: UsageError for an unknown name, a file that is not there or cannot be read, TOML that is none, and
+    keys and values that are not a suite's.
+    """
+    if name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"suite file {name_or_path!r}: {error.strerror or error}; give a .toml file that can be read"
+            ) from error
+        return read(content, path.stem, str(path))
+    if name_or_path not in names():
+        raise UsageError(f"unknown suite {name_or_path!r}{axes.suggest(name_or_path, names())}, or a .toml file")
+    return read((_folder() / f"{name_or_path}.toml").read_bytes(), name_or_path, f"{name_or_path}.toml")
+
+
+def read(content: bytes, name: str, file: str) -> Suite:
+    """The suite in `content`; `file` names it in errors.
+
+    Raises: UsageError.
+    """
+    try:
+        table = tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid TOML: {error}") from error
+    _known(table, _File.__struct_fields__, file)
+    try:
+        parsed = msgspec.convert(table, _File)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{file}: {_readable(error)}") from error
+    if not parsed.cases:
+        raise UsageError(f"{file}: no [[cases]]: expected at least one block, with the axes of its cases")
+    defaults = _grid(parsed.defaults, f"{file}: [defaults]")
+    return Suite(
+        name=name, title=parsed.title, question=parsed.question, expect=parsed.expect,
+        rounds=parsed.rounds, warmup=parsed.warmup,
+        cpu=factors.overlay(defaults, _grid(parsed.cpu, f"{file}: [cpu]"), f"{file}: [cpu]"),
+        gpu=factors.overlay(defaults, _grid(parsed.gpu, f"{file}: [gpu]"), f"{file}: [gpu]"),
+        blocks=tuple(_block(block, f"{file}: [[cases]] {at}") for at, block in enumerate(parsed.cases, 1)),
+    )  # fmt: skip
+
+
+class _File(msgspec.Struct, frozen=True):
+    """A suite's file as it is written."""
+
+    title: str
+    cases: list[dict[str, Any]]
+    question: str = ""
+    expect: str = ""
+    rounds: Annotated[int, msgspec.Meta(ge=1)] = 7
+    warmup: Annotated[int, msgspec.Meta(ge=1)] = 2
+    defaults: dict[str, Any] = {}
+    cpu: dict[str, Any] = {}
+    gpu: dict[str, Any] = {}
+
+
+def _block(table: dict[str, Any], where: str) -> Block:
+    measure = table.get("measure", list(MEASUREMENTS))
+    known = ", ".join(get_args(Measurement))
+    if not isinstance(measure, list) or not measure:
+        raise UsageError(f"{where}: measure {measure!r}: expected a list of some of {known}")
+    for word in measure:
+        if word not in MEASUREMENTS:
+            raise UsageError(f"{where}: measure: unknown {word!r}{axes.suggest(str(word), MEASUREMENTS)}")
+    return Block(_grid(table, where, "measure"), frozenset(measure))
+
+
+def _grid(table: dict[str, Any], where: str, *others: str) -> Grid:
+    """The factors that a table of axes stands for; `others` are keys that are no axes."""
+    own = tuple(name for name in axes.NAMES if name != "device")
+    _known(table, (*own, "zip", *others), where)
+    together = table.get("zip", {})
+    if not isinstance(together, dict):
+        raise UsageError(f"{where}: zip {together!r}: expected a table of axes that move together")
+    _known(together, own, f"{where}: zip")
+    for name in together:
+        if name in table:
+            raise UsageError(f"{where}: {name} is given alone and in zip; keep one of them")
+    alone = [factors.single(name, _values(name, table[name], where)) for name in table if name in own]
+    if not together:
+        return tuple(alone)
+    columns = {name: _values(name, value, where) for name, value in together.items()}
+    return (*alone, factors.zipped(columns, f"{where}: zip"))
+
+
+def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
+    """The values of one axis: a scalar, a list, or a range as text."""
+    if isinstance(value, str) and ":" in value and axes.get(name).numeric:
+        try:
+            return axes.parse(name, value)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from error
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise UsageError(f"{where}: {name}: the list is empty; expected {axes.get(name).expected()}")
+    return tuple(axes.check(name, item, f"{where}: {name}") for item in values)
+
+
+def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UsageError(f"{where}: unknown key {key!r}{axes.suggest(key, known)}")
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    """msgspec's message in TOML's words: `… - at `$.rounds`` becomes `rounds: …`."""
+    message, _, path = str(error).partition(" - at `$.")
+    message = message.replace("Object missing required field", 'expected a title = "…" and [[cases]], there is no')
+    return f"{path.rstrip('`')}: {message}" if path else message
+
+
+def _folder() -> Traversable:
+    return resources.files("suites")

@@ -1,0 +1,56 @@
+"""The child process: one job on standard input, its events on the pipe that the job names, and out.
+
+Started by its path with `-P`, so this file finds its own project first, whatever else is called `bench` where it
+was started.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> None:
+    """Does the one job."""
+    _find_own_packages()
+    child = importlib.import_module("bench.child")
+    job = _first_line()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    child.work(job)
+
+
+def _find_own_packages() -> None:
+    """Imports this project's packages before anything else of their names; what they import later, torch too, is
+    found as anywhere."""
+    root = str(Path(__file__).resolve().parent.parent)
+    sys.path.insert(0, root)
+    try:
+        for name in ("bdia", "bench"):
+            importlib.import_module(name)
+    finally:
+        sys.path.remove(root)
+
+
+def _first_line() -> bytes:
+    """The job. Read without Python's buffers, which a thread that waits would keep locked at the end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        content = os.read(0, 2**16)
+        if not content:
+            sys.exit("the parent sent no job")
+        line += content
+    return line
+
+
+def _exit_with_parent() -> None:
+    """Ends this process when its standard input does: the parent holds the other end for as long as it lives."""
+    while os.read(0, 2**10):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

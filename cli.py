@@ -1,0 +1,368 @@
+"""The command line: arguments in, a function of the packages called, an exit code out.
+
+What is imported up here is light, so that `--help` and `list` answer at once; torch, pandas and matplotlib are
+imported inside the commands that need them. Exit codes are those of `bench.errors`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.main
+
+import bdia.methods
+from bdia.errors import BdiaError
+from bench import axes, errors, models, suite
+from bench.case import MEASUREMENTS, Plan
+from bench.errors import BenchError, UsageError
+
+if TYPE_CHECKING:
+    from bench.baseline import StoredRun
+
+PROGRAM = "bdia-bench"
+FORMATS = ("table", "markdown", "csv", "json", "latex")
+PICTURES = ("png", "svg", "pdf")
+
+app = typer.Typer(
+    help="Measures what reversible backprop saves over standard backprop, what it costs, and whether the "
+    "gradients are still right.",
+    epilog="Exit codes: 0 ok · 1 regression · 2 usage · 3 a case ended in oom, timeout or error · "
+    "4 no baseline to compare with · 5 nothing measured · 130 interrupted",
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main() -> None:
+    """The console command."""
+    sys.exit(execute(sys.argv[1:]))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command line and returns its exit code. Whatever goes wrong on purpose is one line on stderr."""
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context(PROGRAM, list(arguments) or ["--help"], obj=list(arguments)) as context:
+            code = command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except BenchError as error:
+        return _fail(error, error.exit_code)
+    except BdiaError as error:
+        return _fail(error, errors.EXIT_USAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", errors.EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read has left, as `head` does. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.EXIT_OK
+    except Exception as error:
+        # Typer's own usage errors: their classes have moved between its versions, this method has not.
+        if not hasattr(error, "format_message"):
+            raise
+        return _fail(_usage(error), errors.EXIT_USAGE)
+    return code if isinstance(code, int) else errors.EXIT_OK
+
+
+def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
+    """Gives a command an option for each axis of `bench.axes`; its parameter `given` gets their texts by name."""
+
+    @functools.wraps(command)
+    def wrapper(**arguments: Any) -> int:
+        texts = {name: arguments.pop(name) for name in axes.NAMES}
+        return command(given={name: text for name, text in texts.items() if text is not None}, **arguments)
+
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.name != "given"]
+    options = [_axis_option(axis) for axis in axes.AXES]
+    setattr(wrapper, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010
+    return wrapper
+
+
+def _axis_option(axis: axes.Axis) -> inspect.Parameter:
+    names = [axis.option, *([axis.alias] if axis.alias else [])]
+    summary = f"{axis.summary}: {', '.join(axis.choices)}" if axis.choices else axis.summary
+    panel = "Axes: one value, a list 4,8,16, or a range 4:64:x2 or 4:16:+4"
+    option = typer.Option(*names, metavar="VALUES", help=summary, rich_help_panel=panel)
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(axis.name, kind, default=None, annotation=Annotated[str | None, option])
+
+
+def _count(option: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
+            raise UsageError(f"{option} {text!r}: expected a whole number, at least 1")
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or float(text) <= 0:
+        raise UsageError(f"--timeout {text!r}: expected seconds above 0, as in 600")
+    return float(text)
+
+
+RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
+Tolerance = Annotated[
+    str, typer.Option(metavar="T", help="What still counts as the same: a share as in 0.5%, or bytes as in 64KiB.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"{PROGRAM} {metadata.version(PROGRAM)}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What holds for every command: `--version`, which has answered already."""
+
+
+@app.command("run")
+@_with_axes
+def run_command(
+    context: typer.Context,
+    given: Mapping[str, str],
+    name: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help=f"See `{PROGRAM} list`.")] = suite.FIRST,
+    data: Annotated[
+        str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-TIME unless given.")] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", parser=_seconds, help="Seconds a case may take; no limit unless given."),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=_count("--rounds"), help="Timed steps of each method, not the suite's."),
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(metavar="N", parser=_count("--warmup"), help="Steps before those, not the suite's.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    rerun: Annotated[
+        str | None, typer.Option(metavar="failed|all", help="Go on, and measure these cases again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
+) -> int:
+    """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
+    from bench import session
+
+    request = session.Request(
+        suite=name, axes=given, arguments=context.obj, data=data, out=out, timeout_seconds=timeout, rounds=rounds,
+        warmup=warmup, resume=resume, rerun=rerun,
+    )  # fmt: skip
+    prepared = session.prepare(request)
+    if dry_run:
+        return _list_plans(prepared.plans)
+
+    from reports.progress import Live
+
+    with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
+        summary = prepared.measure(live, _note)
+
+    from reports import figures, page
+    from reports.frame import frame
+    from reports.verdict import verdict
+
+    found = frame(summary.records)
+    page.show(found, "table", verdict(found))
+    folder = prepared.directory / "figures"
+    drawn = [path for name in figures.available(found) for path in figures.save(name, found, folder)]
+    print(f"Figures: {folder if drawn else 'none, as no case has the numbers for one'}")
+    if summary.failed:
+        return errors.EXIT_FAILED_CASE
+    measured = any(record.status == "ok" for record in summary.records)
+    return errors.EXIT_OK if measured else errors.EXIT_NOTHING_MEASURED
+
+
+@app.command("list")
+def list_command() -> int:
+    """Suites, methods and models."""
+    suites = [(name, suite.load(name).title) for name in suite.names()]
+    methods = [(method.name, method.summary) for method in bdia.methods.METHODS]
+    known = [(model.name, model.summary) for model in models.MODELS]
+    for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
+        print(heading)
+        for name, summary in rows:
+            print(f"  {name:<14}{summary}")
+    return errors.EXIT_OK
+
+
+@app.command("report")
+def report_command(
+    directory: RunDirectory,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", metavar="F", help=f"{', '.join(FORMATS)}; of a --figure {', '.join(PICTURES)}."),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(metavar="DIR", help="Draw the figures, into this directory.")] = None,
+    figure: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Draw this one only; without --figures, into DIR/figures.")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Size of a figure in inches, as in 3.25x2.2.")] = None,
+    style: Annotated[
+        Path | None, typer.Option(metavar="FILE.mplstyle", help="Matplotlib style, over the house style.")
+    ] = None,
+    caption: Annotated[
+        bool, typer.Option("--caption", help="Add a caption: what is shown, hardware, versions, commit, command.")
+    ] = False,
+) -> int:
+    """Show a run again: its tables, as text or for other programs, or its figures."""
+    known, what = (FORMATS, "a report") if figure is None else (PICTURES, f"figure {figure}")
+    if format_ is not None and format_ not in known:
+        raise UsageError(f"--format {format_!r}: {what} comes as one of {', '.join(known)}")
+    if figures is None and figure is None and (size or style):
+        raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
+    if caption and format_ in ("csv", "json"):
+        raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
+    run = _load(directory)
+
+    from reports import captions, page
+    from reports.frame import frame
+
+    found = frame(run.records)
+    words = captions.caption(found, run.about, figure) if caption else None
+    if figure is None:
+        page.show(found, format_ or "table", words)
+    if figure is not None or figures is not None:
+        from reports import figures as drawing
+
+        inches = None if size is None else drawing.parse_size(size)
+        pictures = drawing.DEFAULT_FORMATS if figure is None or format_ is None else (format_,)
+        for name in drawing.available(found) if figure is None else (figure,):
+            folder = figures or directory / "figures"
+            for path in drawing.save(name, found, folder, pictures, size=inches, style_file=style):
+                _note(f"written: {path}")
+    if figure is not None and words is not None:
+        print(words)
+    return errors.EXIT_OK
+
+
+@app.command("compare")
+def compare_command(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run.")],
+    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The directory of the other.")],
+    tolerance: Tolerance = "0",
+) -> int:
+    """Two runs side by side: the memory of each case, before and after."""
+    from bench import baseline, compare
+    from reports import compared, page
+
+    allowed = compare.parse_tolerance(tolerance)
+    old, new = _load(base), _load(head)
+    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
+        _note(f"not the same environment: {difference}")
+    found = compare.compare(old.records, new.records, allowed)
+    page.show_sheet(compared.compared(found))
+    print(f"{base} -> {head}: {compare.counted(found)}")
+    return errors.EXIT_OK
+
+
+@app.command("check")
+def check_command(
+    directory: RunDirectory,
+    path: Annotated[
+        Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    ],
+    tolerance: Tolerance = "0",
+    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline, and say what changes.")] = False,
+) -> int:
+    """The gate for CI: exit 1 where memory is worse, or a case of the baseline is missing or newly fails."""
+    from bench import baseline, compare
+
+    allowed = compare.parse_tolerance(tolerance)
+    run = _load(directory)
+    if update:
+        done = baseline.update(path, run.records, run.environment)
+        for change in done.changes:
+            print(change)
+        print(", ".join(filter(None, (f"{path}: {_cases(done.cases)} written", compare.counted(done.changes)))))
+        return errors.EXIT_OK
+    found = baseline.check(path, run.records, run.environment, allowed)
+    for comparison in found:
+        if comparison.verdict != "same":
+            print(comparison)
+        if comparison.regression:
+            print(f"  measure it again: {compare.rerun_command(run.suite, comparison.case)}")
+    print(f"{directory} against {path}: {compare.counted(found)}")
+    if any(comparison.improvement for comparison in found):
+        renewed = f"{PROGRAM} check {directory} --baseline {path} --update"
+        print(f"There are gains over the baseline; keep them with `{renewed}`")
+    return errors.EXIT_REGRESSION if compare.regressions(found) else errors.EXIT_OK
+
+
+@app.command("doctor")
+def doctor_command() -> int:
+    """What this machine is, and what can be measured on it."""
+    from bench import doctor
+    from bench.session import THREADS
+    from reports import units
+
+    findings = []
+    for finding in doctor.examine(THREADS):
+        findings.append(finding)
+        size = "" if finding.size_bytes is None else units.size(finding.size_bytes)
+        print(f"{finding.health:<9}{finding.name:<18}{', '.join(filter(None, (finding.text, size)))}")
+        if finding.hint is not None:
+            print(f"{'':<27}{finding.hint}")
+    if doctor.can_measure(findings):
+        print("This machine can measure.")
+        return errors.EXIT_OK
+    return _fail("nothing can be measured here: see what is broken above", errors.EXIT_NOTHING_MEASURED)
+
+
+def _load(directory: Path) -> StoredRun:
+    from bench import baseline
+
+    run = baseline.load(directory)
+    for message in run.messages:
+        _note(message)
+    return run
+
+
+def _list_plans(plans: Sequence[Plan]) -> int:
+    for plan in plans:
+        print(f"{plan.case.label()}: {', '.join(name for name in MEASUREMENTS if name in plan.measure)}")
+    print(f"{_cases(len(plans))}; nothing was measured (--dry-run)")
+    return errors.EXIT_OK
+
+
+def _cases(count: int) -> str:
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
+def _note(message: str) -> None:
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
+
+
+def _fail(error: object, code: int) -> int:
+    _note(" ".join(str(error).split()))
+    return code
+
+
+def _usage(error: Any) -> str:
+    """Typer's complaint as one line with the cure."""
+    context = getattr(error, "ctx", None)
+    cure = f"see `{context.command_path if context else PROGRAM} --help`"
+    name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if near:
+        return f"unknown option {name}: did you mean {near[0]}? {cure}"
+    text = error.format_message().rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} {cure}"

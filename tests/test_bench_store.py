@@ -1,0 +1,243 @@
+"""The store: appending, reading back what is whole, and refusing a directory that will not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+from synthetic_records import case, record
+
+from bench import private, store
+from bench.errors import UsageError
+from bench.record import Record
+from bench.store import Run, Store
+
+
+def a_run(suite: str = "quick", started: str = "2024-05-01T10:00:00Z", arguments: tuple[str, ...] = ()) -> Run:
+    return Run(suite=suite, started=started, arguments=list(arguments), environment={"torch": "2.13.0"})
+
+
+def fill(directory: Path, *records: Record) -> Path:
+    with Store(directory, a_run()) as opened:
+        for one in records:
+            opened.append(one)
+    return directory / store.RESULTS
+
+
+FIRST = record(case("standard"), activation_bytes=1)
+SECOND = record(case("bdia"), activation_bytes=2)
+SECOND_AGAIN = record(case("bdia"), activation_bytes=3)
+
+
+def test_records_come_back_as_they_went(tmp_path: Path) -> None:
+    """What was appended is read back, from the directory and from the file."""
+    file = fill(tmp_path / "deep" / "run", FIRST, SECOND)
+    assert store.read(tmp_path / "deep" / "run").records == [FIRST, SECOND]
+    assert store.read(file).records == [FIRST, SECOND]
+    assert store.read(file).messages == []
+
+
+def test_each_record_is_a_line_as_soon_as_it_is_appended(tmp_path: Path) -> None:
+    """The file holds a whole line of flat JSON for each record before the next one comes."""
+    with Store(tmp_path, a_run()) as opened:
+        opened.append(FIRST)
+        lines = (tmp_path / store.RESULTS).read_text().splitlines(keepends=True)
+        assert len(lines) == 1
+        assert lines[0].endswith("}\n")
+        assert json.loads(lines[0])["method"] == "standard"
+
+
+def test_the_last_line_of_a_case_wins(tmp_path: Path) -> None:
+    """A later record of a case stands in for the earlier one, at its place."""
+    fill(tmp_path, SECOND, FIRST, SECOND_AGAIN)
+    assert store.read(tmp_path).records == [SECOND_AGAIN, FIRST]
+
+
+def test_a_number_that_is_none_is_stored_as_null(tmp_path: Path) -> None:
+    """NaN and infinity become null: no file of ours holds what JSON has no word for."""
+    file = fill(tmp_path, record(case(), loss=float("nan"), max_abs=float("inf")))
+    assert "NaN" not in file.read_text()
+    assert [(one.loss, one.max_abs) for one in store.read(tmp_path).records] == [(None, None)]
+
+
+def test_a_torn_last_line_is_left_out_and_said(tmp_path: Path) -> None:
+    """A line that was cut off as it was written is reported, and the others are kept."""
+    file = fill(tmp_path, FIRST, SECOND)
+    os.truncate(file, file.stat().st_size - 20)
+    found = store.read(tmp_path)
+    assert found.records == [FIRST]
+    assert len(found.messages) == 1
+    assert "line 2 is torn" in found.messages[0]
+
+
+def test_nothing_sticks_to_a_torn_line(tmp_path: Path) -> None:
+    """Going on after a torn line cuts it off first, says so once, and then all lines are whole."""
+    file = fill(tmp_path, FIRST, SECOND)
+    os.truncate(file, file.stat().st_size - 20)
+    with Store(tmp_path, a_run(), resume=True) as opened:
+        assert len(opened.messages) == 1
+        opened.append(SECOND_AGAIN)
+        assert opened.records() == [FIRST, SECOND_AGAIN]
+    assert store.read(tmp_path) == store.Stored([FIRST, SECOND_AGAIN], [])
+
+
+def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
+    """A last line that lacks nothing but its line break is a record like the others."""
+    file = fill(tmp_path, FIRST, SECOND)
+    os.truncate(file, file.stat().st_size - 1)
+    with Store(tmp_path, a_run(), resume=True) as opened:
+        opened.append(record(case("checkpoint")))
+    found = store.read(tmp_path)
+    assert [one.method for one in found.records] == ["standard", "bdia", "checkpoint"]
+    assert found.messages == []
+
+
+@pytest.mark.parametrize("line", [b"not json", b'{"schema_version": 1, "method": 3}', b"\xff\xfe", b"[]", b"{}"])
+def test_a_corrupt_line_in_the_middle_is_left_out_and_said(tmp_path: Path, line: bytes) -> None:
+    """A line that is no record costs that line and no other."""
+    file = fill(tmp_path, FIRST)
+    file.write_bytes(file.read_bytes() + line + b"\n" + msgspec.json.encode(SECOND) + b"\n")
+    found = store.read(tmp_path)
+    assert found.records == [FIRST, SECOND]
+    assert [f"{file} line 2 is no record" in message for message in found.messages] == [True]
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    """A record of another schema version is an error that names both versions, not a record misread."""
+    file = fill(tmp_path, FIRST)
+    file.write_bytes(file.read_bytes().replace(b'"schema_version":1', b'"schema_version":7'))
+    with pytest.raises(UsageError, match=r"line 1: schema version 7, this bdia-bench reads 1; use the version"):
+        store.read(tmp_path)
+
+
+def test_there_is_no_run_where_nothing_was_run(tmp_path: Path) -> None:
+    """A path that is not there, or has no results, is refused with what to give instead."""
+    for path in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(UsageError, match=r"no results\.jsonl there; give the directory of a run"):
+            store.read(path)
+
+
+def test_a_run_without_records_yet_is_empty(tmp_path: Path) -> None:
+    """A run that was stopped before its first record is a run, with no records."""
+    file = fill(tmp_path)
+    file.unlink()
+    assert store.read(tmp_path).records == []
+
+
+def test_another_run_is_not_overwritten(tmp_path: Path) -> None:
+    """A directory that holds a run is refused without `--resume`, and left as it is."""
+    file = fill(tmp_path, FIRST)
+    before = file.read_bytes()
+    with pytest.raises(UsageError, match="holds another run; go on with it by --resume, or give another --out"):
+        Store(tmp_path, a_run())
+    assert file.read_bytes() == before
+
+
+def test_a_run_of_another_suite_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Resuming needs the same suite, as one directory answers one question."""
+    fill(tmp_path, FIRST)
+    with pytest.raises(UsageError, match="holds a run of suite quick, not depth; give another --out"):
+        Store(tmp_path, a_run("depth"), resume=True)
+
+
+def test_resuming_where_there_is_no_run_begins_one(tmp_path: Path) -> None:
+    """`--resume` on a new directory is a run like any other."""
+    with Store(tmp_path / "new", a_run(), resume=True) as opened:
+        assert opened.records() == []
+
+
+def test_resuming_keeps_when_it_started(tmp_path: Path) -> None:
+    """`run.json` tells of the first start and of the latest command."""
+    fill(tmp_path, FIRST)
+    with Store(tmp_path, a_run(started="2025-01-01T00:00:00Z", arguments=("run", "--resume")), resume=True):
+        pass
+    found = store.read_run(tmp_path)
+    assert found is not None
+    assert (found.started, found.arguments) == ("2024-05-01T10:00:00Z", ["run", "--resume"])
+
+
+def test_two_runs_cannot_write_into_one_directory(tmp_path: Path) -> None:
+    """A directory in use is refused, also to another process, and free again once the run is over."""
+    code = (
+        "import sys; from pathlib import Path; from bench.store import Run, Store\n"
+        "run = Run(suite='quick', started='', arguments=[], environment={})\n"
+        "try: Store(Path(sys.argv[1]), run, resume=True)\n"
+        "except Exception as error: print(error)"
+    )
+
+    def elsewhere() -> str:
+        command = [sys.executable, "-c", code, str(tmp_path)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    with Store(tmp_path, a_run()) as opened:
+        assert "another run is writing there; wait for it, or give another --out" in elsewhere()
+        opened.append(FIRST)
+    assert elsewhere() == ""
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    """A file in the way of the directory is one line with the cure."""
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UsageError, match="give a directory that can be written"):
+            Store(path, a_run())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A directory without the right to write is one line with the cure."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="Permission denied; give a directory that can be written"):
+        Store(tmp_path, a_run())
+    tmp_path.chmod(0o700)
+
+
+def test_a_broken_run_file_is_refused(tmp_path: Path) -> None:
+    """A `run.json` that is none is named, with what to do."""
+    fill(tmp_path, FIRST)
+    (tmp_path / store.RUN).write_text("{")
+    with pytest.raises(UsageError, match=r"run\.json: not a run's file"):
+        store.read_run(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """What cannot be written says how to go on."""
+    with Store(tmp_path, a_run()) as opened:
+        full = os.open("/dev/full", os.O_RDWR)
+        os.dup2(full, opened._file)
+        os.close(full)
+        with pytest.raises(UsageError, match="No space left on device; make room, then go on with --resume"):
+            opened.append(FIRST)
+
+
+def test_no_home_and_no_user_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments, data paths and messages are stored without the home directory or the way to it."""
+    home = tmp_path / "home" / "someone"
+    work = home / "work"
+    work.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    corpus = str(home / "corpus.txt")
+    arguments = ("run", str(home / "mine.toml"), "--data", corpus, f"--out={work}/out", "../other", "~/x", "--depth=4")
+    with Store(Path("out"), a_run(arguments=arguments)) as opened:
+        kept = opened.append(record(case(data=corpus), status="error", message=f"cannot read {corpus}, see {home}/log"))
+    assert kept.data == "corpus.txt"
+    assert kept.message == "cannot read corpus.txt, see ~/log"
+    assert opened.records() == store.read(Path("out")).records == [kept]
+    run = store.read_run(Path("out"))
+    assert run is not None
+    assert run.arguments == ["run", "mine.toml", "--data", "corpus.txt", "--out=out", "other", "x", "--depth=4"]
+    for file in Path("out").iterdir():
+        assert "someone" not in file.read_text()
+
+
+def test_a_home_at_the_root_spoils_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the home directory is `/`, slashes in messages stay."""
+    monkeypatch.setenv("HOME", "/")
+    assert private.message("a/b") == "a/b"

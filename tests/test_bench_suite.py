@@ -1,0 +1,277 @@
+"""Suites: reading them, laying axes over one another, and refusing what cannot be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import suite
+from bench.axes import AxisValue
+from bench.case import Plan
+from bench.errors import UsageError
+from bench.runner import groups
+from bench.suite import Suite
+
+SMALL = """
+title = "small"
+[defaults]
+model = "gpt"
+method = ["standard", "bdia"]
+depth = [2, 4]
+seq = 8
+batch = 2
+[cpu.zip]
+width = [16, 32]
+heads = [2, 4]
+[gpu]
+width = 64
+heads = 8
+[[cases]]
+"""
+
+
+def read(text: str) -> Suite:
+    return suite.read(text.encode(), "small", "small.toml")
+
+
+def plans(text: str = SMALL, device: str = "cpu", data: str | None = None, **overrides: Any) -> list[Plan]:
+    values: dict[str, tuple[AxisValue, ...]] = {
+        name: value if isinstance(value, tuple) else (value,) for name, value in overrides.items()
+    }
+    return read(text).plans(values, device, data)
+
+
+def shapes(found: list[Plan]) -> set[tuple[int, int, int]]:
+    return {(plan.case.depth, plan.case.width, plan.case.heads) for plan in found}
+
+
+def test_axes_multiply_and_zipped_axes_move_together() -> None:
+    """A suite is the product of its axes, in which zipped axes count as one."""
+    assert shapes(plans()) == {(2, 16, 2), (2, 32, 4), (4, 16, 2), (4, 32, 4)}
+    assert len(plans()) == 8
+
+
+def test_cases_of_a_group_are_neighbours() -> None:
+    """Cases that differ only in the method come one after the other, so that rows come group by group."""
+    found = plans()
+    assert [plan for group in groups(found) for plan in group] == found
+    assert [plan.case.method for plan in found[:2]] == ["standard", "bdia"]
+
+
+def test_the_device_chooses_its_layer() -> None:
+    """The axes of `[gpu]` replace those of the defaults on CUDA, and only there."""
+    assert shapes(plans(device="cuda")) == {(2, 64, 8), (4, 64, 8)}
+    assert {plan.case.device for plan in plans(device="cuda")} == {"cuda"}
+
+
+def test_a_block_has_zipped_axes_of_its_own() -> None:
+    """A block's zip is laid over the defaults like any axis."""
+    text = SMALL + "[cases.zip]\ndepth = [3, 5]\nbatch = [6, 10]"
+    assert {(plan.case.depth, plan.case.batch) for plan in plans(text)} == {(3, 6), (5, 10)}
+
+
+def test_an_override_replaces_its_axis_everywhere() -> None:
+    """An axis from the command line replaces the suite's in every block."""
+    found = plans(SMALL + 'depth = 8\nmethod = "bdia"\n[[cases]]\ndepth = [2, 16]\n', depth=3)
+    assert {plan.case.depth for plan in found} == {3}
+
+
+def test_what_a_method_or_model_lacks_is_none() -> None:
+    """`bits` is None for methods that do not quantise, `seq` and `vocab` for a model of images."""
+    text, images = plans(depth=2, width=16), plans(depth=2, width=16, model="vit")
+    assert {plan.case.method: plan.case.bits for plan in text} == {"standard": None, "bdia": 9}
+    assert {(plan.case.seq, plan.case.vocab) for plan in text} == {(8, 256)}
+    assert {(plan.case.seq, plan.case.vocab) for plan in images} == {(None, None)}
+
+
+def test_equal_cases_merge_and_unite_their_measurements() -> None:
+    """A case that two blocks yield is one plan, which measures what either asks for."""
+    text = SMALL.replace("[[cases]]", "") + (
+        '[[cases]]\nmethod = "bdia"\ndepth = 2\nmeasure = ["memory"]\n'
+        '[[cases]]\nmethod = "bdia"\ndepth = [2, 4]\nmeasure = ["gradients"]\n'
+    )
+    found = {(plan.case.depth, plan.case.width): plan.measure for plan in plans(text, width=16)}
+    assert found == {(2, 16): {"memory", "gradients"}, (4, 16): {"gradients"}}
+
+
+def test_l_does_not_multiply_methods_without_it() -> None:
+    """Several l yield one case of a method that does not quantise."""
+    found = plans(depth=2, width=16, bits=(3, 6, 9))
+    assert [plan.case.method for plan in found].count("standard") == 1
+    assert [plan.case.bits for plan in found if plan.case.method == "bdia"] == [3, 6, 9]
+
+
+def test_methods_are_measured_for_what_they_have() -> None:
+    """Only reversible methods have a reconstruction, and only methods that do not store have a gradient error."""
+    found = plans(depth=2, width=16, method=("standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia"))
+    measured = {plan.case.method: plan.measure - {"memory", "throughput"} for plan in found}
+    assert measured == {
+        "standard": frozenset(),
+        "bdia-stored": frozenset(),
+        "checkpoint": {"gradients"},
+        "bdia-naive": {"reconstruction", "gradients"},
+        "bdia": {"reconstruction", "gradients"},
+    }
+
+
+def test_a_block_that_measures_nothing_of_any_method_is_refused() -> None:
+    """A run that would measure nothing says so instead of ending at once."""
+    with pytest.raises(UsageError, match="choose others with --method"):
+        plans(SMALL + 'measure = ["reconstruction"]\n', method="standard")
+
+
+def test_one_of_two_zipped_axes_finds_the_other() -> None:
+    """`--width 32` alone takes the heads that the suite has beside it, also where a block picked another row."""
+    assert shapes(plans(width=32)) == {(2, 32, 4), (4, 32, 4)}
+    assert shapes(plans(SMALL + "width = 16\n", width=32)) == {(2, 32, 4), (4, 32, 4)}
+
+
+def test_both_zipped_axes_are_zipped_anew() -> None:
+    """Overriding all axes of a zip zips the new values; one value serves all rows."""
+    assert shapes(plans(width=(8, 24), heads=(4, 3), depth=2)) == {(2, 8, 4), (2, 24, 3)}
+    assert shapes(plans(width=(8, 24), heads=4, depth=2)) == {(2, 8, 4), (2, 24, 4)}
+
+
+def test_a_range_may_be_written_in_a_suite() -> None:
+    """A suite may hold a range as text, as the command line does."""
+    assert {plan.case.depth for plan in plans(SMALL + 'depth = "2:16:x2"\n', width=16)} == {2, 4, 8, 16}
+
+
+def test_a_suite_may_leave_sizes_to_the_model() -> None:
+    """Axes that nobody gives come from the model's own table, from the data or from the fallback."""
+    (plan,) = plans('title = "t"\n[[cases]]\nmodel = "gpt"\nmethod = "bdia"')
+    assert (plan.case.bits, plan.case.dtype, plan.case.seed, plan.case.train_steps) == (9, "fp32", 0, 0)
+    assert plan.case.width % plan.case.heads == 0
+
+
+def test_vocab_follows_the_data(tmp_path: Path) -> None:
+    """nanoGPT's `.bin` brings its vocabulary of 50304, text that of bytes, and the command line has the last word."""
+    tokens = tmp_path / "train.bin"
+    tokens.write_bytes(bytes(64))
+    assert {plan.case.vocab for plan in plans(data=str(tokens))} == {50304}
+    assert {plan.case.vocab for plan in plans(data=str(tokens), vocab=65)} == {65}
+    assert {plan.case.vocab for plan in plans(vocab=512)} == {512}
+    assert {plan.case.data for plan in plans(data=str(tokens))} == {str(tokens)}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        ({"method": "bdai"}, ("unknown method 'bdai'", "did you mean 'bdia'?", "checkpoint")),
+        ({"model": "gtp"}, ("unknown model 'gtp'", "did you mean 'gpt'?")),
+        ({"width": 30, "heads": 4}, ("width 30", "heads 4", "--width 28 or 32", "--heads 3")),
+        ({"width": 48}, ("width 48", "width and heads move together", "16 2; 32 4", "--heads as well")),
+        ({"width": (8, 16, 24), "heads": (1, 2)}, ("width has 3", "heads has 2", "as many of each, or one")),
+        ({"vocab": 100}, ("vocab 100", "256", "leave vocab out")),
+        ({"seq": 10**8}, ("100000001", "--seq")),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_runs(overrides: dict[str, Any], parts: tuple[str, ...]) -> None:
+    """A case that cannot be is one line with the value and the cure."""
+    with pytest.raises(UsageError) as caught:
+        plans(**overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("title = @", ("small.toml", "not valid TOML", "line 1")),
+        ("title = 3\ncases = []", ("small.toml", "title", "`str`")),
+        ("[[cases]]", ("small.toml", "title")),
+        ('title = "t"', ("small.toml", "cases")),
+        ('title = "t"\ncases = []', ("small.toml", "[[cases]]")),
+        (SMALL + "dpeth = 3", ("small.toml", "[[cases]] 1", "'dpeth'", "did you mean 'depth'?")),
+        (SMALL + "device = 'cuda'", ("small.toml", "'device'")),
+        ("roudns = 3\n" + SMALL, ("small.toml", "'roudns'", "did you mean 'rounds'?")),
+        ("rounds = 0\n" + SMALL, ("small.toml", "rounds", ">= 1")),
+        (SMALL.replace("[gpu]", "[gpu]\nwidht = 3"), ("small.toml", "[gpu]", "'widht'", "did you mean 'width'?")),
+        (SMALL.replace("heads = [2, 4]", "haeds = [2, 4]"), ("[cpu]: zip", "'haeds'", "did you mean 'heads'?")),
+        (SMALL.replace("heads = [2, 4]", "heads = [2, 4, 8]"), ("[cpu]: zip", "width has 2", "heads has 3")),
+        (SMALL + "depth = 3\n[cases.zip]\ndepth = 4", ("depth is given alone and in zip",)),
+        (SMALL + "zip = 3", ("zip 3", "a table of axes")),
+        (SMALL + "depth = 0", ("small.toml", "[[cases]] 1", "depth 0", "at least 1")),
+        (SMALL + "depth = true", ("depth", "whole number")),
+        (SMALL + "depth = []", ("depth", "the list is empty")),
+        (SMALL + 'depth = "4:64:2"', ("small.toml", "[[cases]] 1", "'4:64:2'", "4:64:x2")),
+        (SMALL + "bits = [9, 24]", ("bits 24", "from 1 to 23", "24 significant bits")),
+        (SMALL + 'dtype = "fp8"', ("dtype 'fp8'", "bf16-amp")),
+        (SMALL + 'measure = ["memroy"]', ("'memroy'", "did you mean 'memory'?")),
+        (SMALL + 'measure = "memory"', ("measure 'memory'", "a list")),
+        ('title = "t"\n[[cases]]\nmodel = "gpt"', ("small", "no method", "--method")),
+    ],
+)
+def test_a_wrong_file_is_one_line_with_file_key_and_cure(text: str, parts: tuple[str, ...]) -> None:
+    """A suite with an error is refused with its file, the key and what was expected."""
+    with pytest.raises(UsageError) as caught:
+        plans(text)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize("name", suite.names())
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_built_in_suites_expand(name: str, device: str) -> None:
+    """Each suite has a title, a question and an expectation, and cases on either kind of device."""
+    found = suite.load(name)
+    assert found.name == name
+    assert found.title
+    assert found.question.endswith("?")
+    assert found.expect.endswith(".")
+    assert found.plans({}, device)
+
+
+def test_the_built_in_suites_are_those_of_the_contract() -> None:
+    """The eight suites are there, `quick` first."""
+    assert suite.names() == ("quick", "batch", "bits", "depth", "fig1", "paper-gpt2", "paper-vit", "width")
+
+
+def test_fig1_runs_five_seeds_before_and_after_training() -> None:
+    """Fig. 1's cases are 12 blocks of GPT-2's shape, five seeds each, at initial weights and after training."""
+    cases = [plan.case for plan in suite.load("fig1").plans({}, "cpu")]
+    assert {(case.depth, case.width, case.heads) for case in cases} == {(12, 768, 12)}
+    for method in ("bdia-naive", "bdia"):
+        for trained in (False, True):
+            seeds = {case.seed for case in cases if case.method == method and bool(case.train_steps) == trained}
+            assert len(seeds) == 5
+
+
+def test_a_file_of_ones_own_is_a_suite(tmp_path: Path) -> None:
+    """A path that ends in `.toml` is read, and the suite is named after it."""
+    file = tmp_path / "mine.toml"
+    file.write_text(SMALL)
+    assert suite.load(str(file)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("qiuck", ("unknown suite 'qiuck'", "did you mean 'quick'?", "paper-vit", ".toml")),
+        ("../quick", ("unknown suite", "quick")),
+        ("nowhere/mine.toml", ("nowhere/mine.toml", "No such file")),
+    ],
+)
+def test_an_unknown_suite_is_one_line_with_the_names(name: str, parts: tuple[str, ...]) -> None:
+    """A suite that is not there is refused with those that are."""
+    with pytest.raises(UsageError) as caught:
+        suite.load(name)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_the_parent_needs_no_torch() -> None:
+    """Expanding a suite, and importing the runner and all it takes, imports no torch."""
+    code = (
+        "import sys; from bench import runner, suite; suite.load('quick').plans({}, 'cpu'); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,176 @@
+"""The child process: real measurements at a tiny size, decoys, and what becomes of it without its parent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from bdia.errors import HeadroomError, TapeError
+from bench import child, supervise
+from bench.case import MEASUREMENTS, Case, Measurement, Plan
+from bench.errors import UsageError
+from bench.outcome import MEASURED
+from bench.protocol import Event, Finished, Job, Kind
+
+WORKER = Path(child.__file__).with_name("worker.py")
+
+
+def plan(method: str, *measure: Measurement, **axes: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "method": method, "model": "gpt", "depth": 2, "width": 16, "heads": 2, "seq": 8, "batch": 2,
+        "bits": 9 if method in ("bdia", "bdia-stored") else None, "vocab": 256, "dtype": "fp32", "train_steps": 0,
+        "device": "cpu", "seed": 0, "data": None,
+    }  # fmt: skip
+    return Plan(case=Case(**(fields | axes)), measure=frozenset(measure or MEASUREMENTS))
+
+
+def job(*plans: Plan, kind: Kind = "measure", rounds: int = 3) -> Job:
+    return Job(kind=kind, members=plans, rounds=rounds, warmup=1, threads=2, events=-1)
+
+
+def run(todo: Job, worker: Path = WORKER) -> dict[str, Finished]:
+    """What a child says of each member, by method."""
+    events: list[Event] = []
+    end = supervise.run(todo, events.append, timeout_seconds=120, worker=worker)
+    assert (end.status, end.message) == ("ok", None)
+    return {todo.members[one.member].case.method: one for one in events if isinstance(one, Finished)}
+
+
+def test_everything_but_time_is_measured() -> None:
+    """A child measures memory, reconstruction and gradients of its members, and the facts of the workload."""
+    plans = [plan(method, "memory", "reconstruction", "gradients", depth=3) for method in ("bdia", "bdia-naive")]
+    found = run(job(*plans))
+    for one in found.values():
+        assert (one.status, one.message) == ("ok", None)
+        assert one.fields.keys() <= MEASURED
+    ours, naive = found["bdia"].fields, found["bdia-naive"].fields
+    assert (ours["bit_exact"], ours["gradient_error"]) == (True, 0.0)
+    assert [block["mismatched"] for block in ours["reconstruction"]] == [0, 0, 0]
+    assert naive["bit_exact"] is False
+    assert naive["gradient_error"] > 0
+    assert (ours["stream_elements"], ours["samples"], ours["tokens"]) == (2 * 8 * 16, 2, 16)
+    assert (ours["stream_dtype"], ours["parameter_dtype"], ours["compute_dtype"]) == ("float32",) * 3
+    assert ours["side_bytes"] == (3 - 1) * 2 * 8 * 16 // 8  # none for the first block (19)
+    assert ours["activation_bytes"] > 0
+    assert ours["largest_bits"] == 23
+    assert "largest_bits" not in naive
+
+
+def test_a_group_is_timed_in_shared_rounds() -> None:
+    """A timing child gives each member as many step times as there are rounds, and its rates."""
+    found = run(job(plan("standard"), plan("bdia"), plan("bdia-stored", bits=6), kind="time"))
+    assert found.keys() == {"standard", "bdia", "bdia-stored"}
+    for one in found.values():
+        assert len(one.fields["step_seconds"]) == 3
+        median = sorted(one.fields["step_seconds"])[1]
+        assert one.fields["samples_per_second"] == pytest.approx(2 / median)
+        assert one.fields["tokens_per_second"] == pytest.approx(16 / median)
+
+
+def test_beyond_the_exact_range_is_unsupported_and_measured_all_the_same() -> None:
+    """Past the headroom a case is unsupported, with its bytes and its error, and timing says the same."""
+    beyond = plan("bdia", "memory", "reconstruction", "gradients", model="vit", seq=None, vocab=None, depth=4, bits=23)
+    one = run(job(beyond))["bdia"]
+    assert one.status == "unsupported"
+    assert one.fields["activation_bytes"] > 0
+    assert one.fields["bit_exact"] is False
+    assert one.fields["gradient_error"] > 0
+    assert one.fields["largest_bits"] < 23
+    assert run(job(beyond, kind="time"))["bdia"].status == "unsupported"
+
+
+def test_training_comes_before_what_depends_on_the_weights() -> None:
+    """With train_steps the loss is that of trained weights, which are the same from run to run; bytes do not
+    change."""
+    plans = [plan("bdia", "memory", train_steps=steps) for steps in (0, 5)]
+    events: list[Event] = []
+    supervise.run(job(*plans, plans[1]), events.append, timeout_seconds=120)
+    initial, trained, again = (one.fields for one in events if isinstance(one, Finished))
+    assert trained["loss"] < initial["loss"]
+    assert (again["loss"], again["max_abs"]) == (trained["loss"], trained["max_abs"])
+    assert trained["activation_bytes"] == initial["activation_bytes"]
+
+
+def test_a_member_that_fails_is_no_end(tmp_path: Path) -> None:
+    """A case that cannot be built is an error of its own, and the next one is measured."""
+    missing = plan("bdia", "memory", data=str(tmp_path / "nowhere.txt"))
+    events: list[Event] = []
+    supervise.run(job(missing, plan("bdia", "gradients")), events.append, timeout_seconds=120)
+    first, second = (one for one in events if isinstance(one, Finished))
+    assert first.status == "error"
+    assert "is not there" in (first.message or "")
+    assert second.status == "ok"
+
+
+def test_decoys_are_not_picked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in a folder with a `bench`, a `bdia`, a `reports` and a `cli.py` of its own, and with that folder on
+    PYTHONPATH, the child uses its own packages."""
+    for name in ("bench", "bdia", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("raise SystemExit('a decoy was imported')")
+    (tmp_path / "cli.py").write_text("raise SystemExit('a decoy was imported')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run(job(plan("bdia", "gradients")))["bdia"].fields["gradient_error"] == 0.0
+
+
+def test_a_child_ends_with_its_parent() -> None:
+    """When the other end of its standard input closes, as at its parent's death, a child exits in mid-work."""
+    read, write = os.pipe()
+    child_process = subprocess.Popen(
+        [sys.executable, "-P", str(WORKER)], stdin=subprocess.PIPE, pass_fds=(write,), start_new_session=True
+    )
+    os.close(write)
+    assert child_process.stdin is not None
+    endless = job(plan("standard"), kind="time", rounds=10**9)
+    child_process.stdin.write(msgspec.json.encode(msgspec.structs.replace(endless, events=write)) + b"\n")
+    child_process.stdin.flush()
+    assert os.read(read, 1)  # it has begun
+    child_process.stdin.close()
+    assert child_process.wait(30) == 1
+    os.close(read)
+
+
+def test_a_child_without_a_job_says_so() -> None:
+    """A worker that is started by hand ends with one line."""
+    done = subprocess.run(
+        [sys.executable, "-P", str(WORKER)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "the parent sent no job\n")
+
+
+def headroom_error() -> HeadroomError:
+    return HeadroomError("no headroom", block=1, max_abs=2.0, bits=3, largest_bits=None)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (headroom_error(), "unsupported", "no headroom"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. GPU 0 has more"), "oom",
+         "CUDA out of memory. Tried to allocate 2 GiB."),
+        (MemoryError(), "oom", "out of memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes."), "oom",
+         "can't allocate memory: 9 bytes."),
+        (TapeError("the chain broke"), "error", "the chain broke"),
+        (UsageError("no such data"), "error", "no such data"),
+        (ValueError("first line\n  second line"), "error", "ValueError: first line second line"),
+    ],
+)  # fmt: skip
+def test_exceptions_have_their_status(error: Exception, status: str, message: str) -> None:
+    """Running out of memory, leaving the exact range and everything else are told apart, in one line."""
+    assert child.diagnosis(error) == (status, message)
+
+
+def test_an_allocation_that_cannot_be_is_oom() -> None:
+    """What torch raises for a tensor that no machine holds counts as out of memory."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**62, dtype=torch.uint8)
+    assert child.diagnosis(caught.value)[0] == "oom"
