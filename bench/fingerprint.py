@@ -13,7 +13,7 @@ import msgspec
 
 import bdia
 import bench
-from bench import private
+from bench import private, resolve
 from bench.case import Plan
 
 
@@ -27,10 +27,9 @@ def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmu
         rounds, warmup: of no account where the plan has no throughput.
     """
     timed = "throughput" in plan.measure
-    case = msgspec.structs.replace(plan.case, data=plan.case.data and private.path(plan.case.data))
     basis = (
-        case, sorted(plan.measure), environment, code, data, threads, rounds if timed else 0,
-        warmup if timed else 0,
+        private.case(plan.case), sorted(plan.measure), environment, code, resolve.source(plan.case.method), data,
+        threads, rounds if timed else 0, warmup if timed else 0,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(basis)).hexdigest()[:16]
 

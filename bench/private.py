@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
+from bench.case import Case
 from bench.record import Record
+
+AnyCase = TypeVar("AnyCase", bound=Case)
 
 
 def path(text: str) -> str:
@@ -33,12 +37,22 @@ def message(text: str) -> str:
     return text.replace(home, "~") if home != "/" else text
 
 
+def case(whole: AnyCase) -> AnyCase:
+    """A case, or a record, with the paths in it as they may be stored: of its data, and of a method in a file."""
+    file, colon, name = whole.method.rpartition(":")
+    return msgspec.structs.replace(
+        whole,
+        data=None if whole.data is None else path(whole.data),
+        method=path(file) + colon + name if colon else whole.method,
+    )
+
+
 def record(whole: Record) -> Record:
     """A record as it may be stored."""
     said = whole.message
     if said is not None:
         said = message(said if whole.data is None else said.replace(whole.data, path(whole.data)))
-    return msgspec.structs.replace(whole, data=None if whole.data is None else path(whole.data), message=said)
+    return msgspec.structs.replace(case(whole), message=said)
 
 
 def _word(word: str) -> str:

@@ -146,7 +146,7 @@ class _Run:
 
     def _stale(self) -> int:
         """How many stored records of these cases are of no use any more."""
-        cases = {_private(plan.case) for plan in self._plans}
+        cases = {private.case(plan.case) for plan in self._plans}
         prints = set(self._prints.values())
         held = self._store.records()
         return sum(record.case() in cases and record.fingerprint not in prints for record in held)
@@ -291,8 +291,3 @@ def _fingerprints(plans: Sequence[Plan], settings: Settings) -> dict[Plan, str]:
         )
         for plan in plans
     }  # fmt: skip
-
-
-def _private(case: Case) -> Case:
-    """A case as the store has it."""
-    return msgspec.structs.replace(case, data=case.data and private.path(case.data))
