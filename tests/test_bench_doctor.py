@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from bench import doctor
 from bench.doctor import Finding
+from bench.environment import variables
 
 
 def found(name: str) -> Finding:
@@ -61,5 +63,7 @@ def test_without_cuda_the_cpu_can_still_measure(monkeypatch: pytest.MonkeyPatch)
 
 def test_variables_that_change_the_figures_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment variable that changes memory or speed is a finding of its own."""
+    for name in variables(os.environ):  # a package that was imported before may have set one
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     assert found("variable").text == "MALLOC_ARENA_MAX=1"
