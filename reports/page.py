@@ -12,7 +12,7 @@ from rich.console import Console
 from reports import export, tables
 from reports.sheets import Sheet
 
-WIDTH: Final = 100
+WIDTH: Final = 104
 """Columns of a page where there is no terminal to ask, and COLUMNS does not say."""
 
 

@@ -50,7 +50,7 @@ class ReversibleRecording:
         call.rng = None if rng.same(before, after) else before
         self._rng_before = after
         if y.requires_grad and torch.is_grad_enabled():
-            self._tape.entered(x)
+            self._tape.entered(x, y)
         return y
 
     def keep(self, kept: Tensor | None) -> None:

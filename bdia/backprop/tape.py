@@ -45,17 +45,18 @@ class Tape:
         self._guarded = guarded
         self._watcher = watcher
         self._lowest: int | None = None
-        self._checksum: Tensor | None = None
+        self._checksums: tuple[Tensor, Tensor] | None = None
         self._state: State | None = None
         self._versions: list[int] = []
         self._cursor = 0
         """Calls from here up are undone. Equal to `len(calls)` until the backward begins."""
 
-    def entered(self, x: Tensor) -> None:
-        """The last call, given x, is part of the graph. The first such call is the lowest that the backward needs."""
+    def entered(self, x: Tensor, y: Tensor) -> None:
+        """The last call made y of x, and is part of the graph. The first such call is the lowest that the backward
+        needs: its x is what all reruns above it lead to, its y what its own rerun leads to."""
         if self._lowest is None:
             self._lowest = len(self.calls) - 1
-            self._checksum = checksum(x) if self._guarded else None
+            self._checksums = (checksum(x), checksum(y)) if self._guarded else None
 
     def keep(self, kept: Tensor | None) -> None:
         """Packs the side bits of the last call, unless no call below it is part of the graph."""
@@ -95,15 +96,16 @@ class Tape:
         call = self.calls[index]
         assert self._state is not None
         above, self._state = self._state, None
+        lowest = index == self._lowest
         with torch.no_grad():
             x = self._rule.input_back(above).detach()
             if self._watcher is not None:
                 self._watcher.rebuilt(index, x)
-            if index == self._lowest:
-                self._check(x)
             with torch.enable_grad(), ambient.restored(call.ambient), rng.restored(call.rng, x.device):
                 y = call.work(x.requires_grad_(call.requires_grad))
-            if index != self._lowest:  # below the lowest, nothing is needed
+            if lowest:  # below it, nothing is needed
+                self._check(x, y)
+            else:
                 self._state = self._rule.undo(above, y.detach(), call.gamma, call.kept)
         self._cursor = index
         call.kept = call.rng = None
@@ -117,14 +119,15 @@ class Tape:
                 "from it: use an out-of-place operation (x = x + …), or clone it first"
             )
 
-    def _check(self, x: Tensor) -> None:
-        if self._checksum is not None and not torch.equal(checksum(x), self._checksum):
-            raise ReconstructionError(
-                f"the input of {self.calls[self._lowest or 0].work.name} was rebuilt with other bits than it had in "
-                f"the forward, so these gradients would be wrong: a block computed something else when it was rerun "
-                f"(a counter, a cache, a random draw outside torch, a switch of precision or attention backend); "
-                f"make the blocks repeatable, or use method 'bdia-stored' or 'checkpoint'"
-            )
+    def _check(self, x: Tensor, y: Tensor) -> None:
+        if self._checksums is None or (torch.stack((checksum(x), checksum(y))).equal(torch.stack(self._checksums))):
+            return
+        raise ReconstructionError(
+            f"the activations rebuilt down to {self.calls[self._lowest or 0].work.name} have other bits than in the "
+            f"forward, so these gradients would be wrong: a block computed something else when it was rerun (a "
+            f"counter, a cache, a random draw outside torch, train() or eval() since the forward, another precision "
+            f"or attention backend); make the blocks repeatable, or use method 'bdia-stored'"
+        )
 
 
 def checksum(x: Tensor) -> Tensor:
