@@ -79,7 +79,8 @@ class Handle:
     def detach(self) -> None:
         """Gives the modules their own `forward` back. A second call does nothing."""
         while self._patches:
-            self._patches.pop().remove()
+            self._patches[-1].remove()
+            self._patches.pop()
 
     @property
     def side_bytes(self) -> int:
@@ -159,6 +160,11 @@ class AttachedOwner(_Bound):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if not self.module.training:
             return self.original(*args, **kwargs)
+        if self.chain.rule.chained and _inside_a_backward():
+            raise TapeError(
+                f"the forward of {type(self.module).__name__} was run again inside a backward, where it would draw "
+                f"other γ: remove the checkpoint around it, or detach() the inner of two attached models"
+            )
         passage = self.chain.open()
         try:
             outputs = self.original(*args, **kwargs)
@@ -180,6 +186,11 @@ class AttachedBlock(_Bound):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         passage = self.chain.current
         if passage is None:
+            if self.owner.training and _inside_a_backward():
+                raise TapeError(
+                    f"{self.name} was run again inside a backward by a checkpoint of the model's own: turn the model's "
+                    f"gradient checkpointing off"
+                )
             if self.owner.training:
                 raise TapeError(
                     f"{self.name} was called outside the forward of {type(self.owner).__name__}, so it has no place "
@@ -187,7 +198,7 @@ class AttachedBlock(_Bound):
                 )
             return self.original(*args, **kwargs)
         x, args, kwargs = _split(self.name, args, kwargs)
-        return passage.call(self.name, self.original, x, args, kwargs)
+        return passage.call(self.name, self.module, self.original, x, args, kwargs)
 
 
 class _Patch:
@@ -196,13 +207,23 @@ class _Patch:
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         self._module = module
         self._before = _instance_forward(module)
+        self._forward = forward
         module.__dict__["forward"] = forward
 
     def remove(self) -> None:
+        if _instance_forward(self._module) != self._forward:
+            raise AttachError(
+                f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
+                f"would be lost"
+            )
         if self._before is None:
             self._module.__dict__.pop("forward", None)
         else:
             self._module.__dict__["forward"] = self._before
+
+
+def _inside_a_backward() -> bool:
+    return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _instance_forward(module: nn.Module) -> Callable[..., Any] | None:

@@ -44,14 +44,15 @@ class GammaDraw:
     """The γ of one forward. Call k gets row k of a table drawn ahead, moved to the device in one copy."""
 
     def __init__(self, seed: int, blocks: int) -> None:
-        self._generator = torch.Generator().manual_seed(seed)
+        self._generator = torch.Generator("cpu").manual_seed(seed)
         self._rows_ahead = max(blocks, 1)
         self._rows: list[Tensor] = []
 
     def next(self, x: Tensor) -> Tensor:
         """γ of shape [B, 1, …, 1] for a stream x of shape [B, …], on x's device."""
         if not self._rows:
-            drawn = torch.randint(0, 2, (self._rows_ahead, x.shape[0]), generator=self._generator)
+            shape = (self._rows_ahead, x.shape[0])
+            drawn = torch.randint(0, 2, shape, generator=self._generator, device="cpu")
             table = drawn.to(x.dtype).sub_(0.5).to(x.device)
             self._rows = list(table.view(self._rows_ahead, -1, *[1] * (x.dim() - 1)).unbind())[::-1]
         return self._rows.pop()

@@ -139,8 +139,10 @@ class QuantisedBdia(Bdia):
     exact = True
 
     def __init__(self, bits: int) -> None:
-        if not 1 <= bits <= MAX_BITS:
-            raise MethodError(f"bits={bits}: l must be from 1 to {MAX_BITS}, since fp32 has 24 bits in all; try 9")
+        if type(bits) is not int or not 1 <= bits <= MAX_BITS:
+            raise MethodError(
+                f"bits={bits}: l must be an int from 1 to {MAX_BITS}, since fp32 has 24 bits in all; try 9"
+            )
         self._l = bits
         self.bits = bits
 
@@ -204,6 +206,12 @@ def invert_quantised(after: Tensor, x: Tensor, y: Tensor, gamma: Tensor, side_bi
 def straight_through(y: Tensor, bits: int) -> Tensor:
     """Q_l[y], with the gradient passed on as though Q_l were the identity."""
     return _through(_Quantise, y, bits)
+
+
+def rejoin(stream: Tensor, x: Tensor) -> Tensor:
+    """The fp32 stream, with its gradient led through x, the narrower copy of it that a 16-bit model passes from block
+    to block: hooks on x see it, rounded to x's dtype as every gradient of such a model is."""
+    return _through(_Rejoin, stream.detach(), x)
 
 
 def _x(state: State) -> Tensor:
@@ -276,3 +284,19 @@ class _Combine(torch.autograd.Function):
             None,
             None,
         )
+
+
+class _Rejoin(torch.autograd.Function):
+    """`rejoin`."""
+
+    @staticmethod
+    def forward(stream: Tensor, x: Tensor) -> Tensor:
+        return stream.view_as(stream)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dtype = inputs[1].dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, grad.to(ctx.dtype)

@@ -278,6 +278,42 @@ def test_the_backward_may_run_in_another_thread() -> None:
     assert same({name: p.grad for name, p in model.named_parameters()}, expected)
 
 
+def test_two_threads_may_run_forwards_at_once() -> None:
+    """Each thread has its own forward under way."""
+    model, batch = gpt(4), tokens()
+    gate, losses = threading.Barrier(2), {}
+
+    def meet(module: nn.Module, args: Any) -> None:
+        gate.wait(timeout=60)
+
+    model.transformer.h[1].register_forward_pre_hook(meet)
+
+    def run(name: str) -> None:
+        losses[name] = gpt_loss(model, batch)
+
+    with bdia.attach(model, "bdia", seed=1):
+        threads = [threading.Thread(target=run, args=(name,)) for name in "ab"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        for loss in losses.values():
+            loss.backward()
+    assert len(losses) == 2
+
+
+def test_a_forward_set_after_attaching_is_not_thrown_away() -> None:
+    """Detaching refuses to undo what somebody else put on top."""
+    model = gpt()
+    handle = bdia.attach(model, "bdia")
+    ours, model.forward = model.forward, lambda *args: None
+    with pytest.raises(AttachError, match="replaced after attaching"):
+        handle.detach()
+    model.forward = ours
+    handle.detach()
+    assert "forward" not in model.__dict__
+
+
 def _train_on_one_rank(rank: int, port_file: str, find_unused: bool, out: str) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # both ranks are here; the host's own name may not resolve
     dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)

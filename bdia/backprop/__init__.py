@@ -33,8 +33,8 @@ class Recording(Protocol):
         """Takes what the rule's `undo` needs for the step just taken."""
         ...
 
-    def close(self, state: State) -> None:
-        """The chain ended in `state`."""
+    def close(self, state: State, versions: list[int]) -> None:
+        """The chain ended in `state`, whose tensors had these versions when they were made."""
         ...
 
     @property

@@ -27,5 +27,5 @@ class Checkpoint:
     def keep(self, kept: Tensor | None) -> None:
         pass
 
-    def close(self, state: State) -> None:
+    def close(self, state: State, versions: list[int]) -> None:
         pass

@@ -16,6 +16,7 @@ import torch.utils.checkpoint
 from torch import Tensor
 
 from bdia.backprop import Watcher, ambient, rng
+from bdia.backprop.module_state import ModuleState
 from bdia.backprop.tape import Call, Tape
 from bdia.backprop.work import Work
 from bdia.updates import Rule, State
@@ -39,7 +40,7 @@ class ReversibleRecording:
         before = rng.state_of(x.device)
         if self._rng_before is not None and rng.same(before, self._rng_before):
             before = self._rng_before  # one tensor serves every block since the last that drew
-        call = Call(work.rerunnable(), gamma, x.requires_grad, ambient.capture())
+        call = Call(work.rerunnable(), gamma, x.requires_grad, ambient.capture(), ModuleState(work.name, work.module))
         self._tape.calls.append(call)
         region = _Region(self._tape, len(self._tape.calls) - 1, functools.partial(work, x))
         y = cast(
@@ -49,15 +50,16 @@ class ReversibleRecording:
         after = rng.state_of(x.device)
         call.rng = None if rng.same(before, after) else before
         self._rng_before = after
-        if y.requires_grad and torch.is_grad_enabled():
+        call.module_state.ran()
+        if torch.is_grad_enabled() and (y.requires_grad or work.outputs_require_grad()):
             self._tape.entered(x, y)
         return y
 
     def keep(self, kept: Tensor | None) -> None:
         self._tape.keep(kept)
 
-    def close(self, state: State) -> None:
-        self._tape.close(state)
+    def close(self, state: State, versions: list[int]) -> None:
+        self._tape.close(state, versions)
 
     @property
     def side_bytes(self) -> int:

@@ -24,5 +24,5 @@ class Stored:
     def keep(self, kept: Tensor | None) -> None:
         pass
 
-    def close(self, state: State) -> None:
+    def close(self, state: State, versions: list[int]) -> None:
         pass

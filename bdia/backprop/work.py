@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from bdia.errors import TapeError
 
 
 class Work:
-    """y = work(x) for one call of `forward(x, *args, **kwargs)`.
+    """y = work(x) for one call of `forward(x, *args, **kwargs)` of `module`.
 
     `x` arrives in the stream's dtype. A block that computes in another one (`block_dtype`, of a model with bf16
     parameters) gets x cast, and its h = y - cast(x) is added to the uncast x, so that the stream keeps its bits.
@@ -22,12 +22,14 @@ class Work:
     def __init__(
         self,
         name: str,
+        module: nn.Module,
         forward: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         block_dtype: torch.dtype,
     ) -> None:
         self.name = name
+        self.module = module
         self._forward = forward
         self._args = args
         self._kwargs = kwargs
@@ -59,6 +61,10 @@ class Work:
         self._outputs = None
         return outputs
 
+    def outputs_require_grad(self) -> bool:
+        """Whether anything that the block returned in its first call, x aside or not, is part of the graph."""
+        return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(self._outputs))
+
     def rerunnable(self) -> Work:
         """The same call, holding its tensors without their graphs, to be run again in the backward.
 
@@ -66,7 +72,7 @@ class Work:
         autograd, which no collector sees.
         """
         args, kwargs = pytree.tree_map(_without_graph, (self._args, self._kwargs))
-        again = Work(self.name, self._forward, args, kwargs, self._block_dtype)
+        again = Work(self.name, self.module, self._forward, args, kwargs, self._block_dtype)
         again._outputs = None
         again._versions = [tensor._version for tensor in again._tensors()]
         return again
