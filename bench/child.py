@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -21,7 +21,7 @@ from bdia.methods import Method
 from bench import resolve
 from bench.case import Case, Plan
 from bench.errors import BenchError
-from bench.meters import throughput
+from bench.meters import is_out_of_memory, throughput
 from bench.meters.gradients import measure_gradients
 from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
@@ -46,6 +46,9 @@ def work(line: bytes) -> None:
     if job.kind == "time":
         _time(job, tell)
         return
+    # What deterministic kernels need of cuBLAS, before its first call: the gradients of two methods are compared bit
+    # for bit. The size is the one that torch takes on Hopper anyway.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
         tell(_measure(member, plan))
@@ -53,13 +56,17 @@ def work(line: bytes) -> None:
 
 
 def _time(job: Job, tell: Callable[[Event], None]) -> None:
-    """Paired rounds of all members on one model. Weights play no part in time, so nothing is trained first."""
+    """Paired rounds of all members on one model. Weights play no part in time, so nothing is trained first, and every
+    step begins at the same ones: a method whose gradients have gone wrong must not spoil the others' weights."""
     case = job.members[0].case
     workload = build(case)
+    # Kept on the CPU, so that they take no memory from the methods on a GPU.
+    weights = [parameter.detach().to("cpu", copy=True) for parameter in workload.model.parameters()]
 
     def put_on(member: int) -> Callable[[], AbstractContextManager[object]]:
         def attach() -> AbstractContextManager[object]:
             tell(Started(member))
+            _rewind(workload, weights)
             return _attach(workload, job.members[member].case)
 
         return attach
@@ -81,6 +88,17 @@ def _time(job: Job, tell: Callable[[Event], None]) -> None:
         if workload.tokens is not None:
             fields["tokens_per_second"] = throughput.rate(steps, workload.tokens)
         tell(Finished(int(name), fields))
+
+
+def _rewind(workload: Workload, weights: Sequence[Tensor]) -> None:
+    """Puts the weights back, and the optimiser's state to zero, without allocating anything anew."""
+    with torch.no_grad():
+        for parameter, weight in zip(workload.model.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+    for state in workload.optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor):
+                value.zero_()
 
 
 def _measure(member: int, plan: Plan) -> Finished:
@@ -120,7 +138,7 @@ def _read_memory(case: Case, fields: Fields, *, guarded: bool) -> None:
     workload = build(case)
     with _attach(workload, case) as handle, nullcontext() if guarded else handle.unguarded():
         reading = measure_memory(workload, handle, workload.batch[0].device)
-    fields.update({name: value for name, value in vars(reading).items() if name != "loss"})
+    fields.update(vars(reading))
 
 
 def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
@@ -136,17 +154,19 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         # own wrong gradients have spoilt.
         with _attach(workload, case, method.twin()) as handle, handle.unguarded():
             train(workload, case.train_steps)
-    unsupported = _look(workload, case, fields)
+    unsupported, note = _look(workload, case, fields), None
     if "reconstruction" in plan.measure:
         torch.manual_seed(case.seed)
         reading = measure_reconstruction(workload, method, case.bits, seed=case.seed)
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
         fields["bit_exact"] = reading.bit_exact
-    note = None
+        if reading.missing:
+            note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, seed=case.seed)
-        fields["gradient_error"], note = gradients.gradient_error, gradients.message
+        fields["gradient_error"] = gradients.gradient_error
+        note = note or gradients.message
     return unsupported, note
 
 
@@ -212,10 +232,9 @@ def diagnosis(error: BaseException) -> tuple[Status, str]:
     text = " ".join(str(error).split())
     if isinstance(error, HeadroomError):
         return "unsupported", text
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return "oom", text.split(" GPU ")[0] or "out of memory"
-    if "DefaultCPUAllocator: can't allocate memory" in text:
-        return "oom", text[text.index("can't allocate memory") :]
+    if is_out_of_memory(error):
+        start = max(text.find("can't allocate memory"), 0)
+        return "oom", text[start:].split(" GPU ")[0] or "out of memory"
     if isinstance(error, bdia.BdiaError | BenchError):
         return "error", text
     return "error", f"{type(error).__name__}: {text}"[:400]

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from bdia.backprop.stored import Stored
 from bench.case import Case
 from bench.meters import MeterError
 from bench.meters.gradients import compare_gradients, measure_gradients
@@ -102,3 +103,18 @@ def test_the_workload_is_left_as_it_was(workload: Workload) -> None:
     assert all(map(torch.equal, before, workload.model.parameters()))
     assert all(parameter.grad is None for parameter in workload.model.parameters())
     assert all("forward" not in module.__dict__ for module in workload.model.modules())
+
+
+def test_a_twin_that_does_not_fit_is_no_fault_of_the_method(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where stored activations run out of memory there is no gradient error, and a message that says why."""
+    workload = build(case("gpt"))
+
+    def run_out(self: Stored, *args: object) -> torch.Tensor:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(Stored, "run", run_out)
+    reading = measure_gradients(workload, "bdia", 9, seed=0)
+    assert reading.gradient_error is None
+    assert reading.message is not None
+    assert "ran out of memory" in reading.message
+    assert all(parameter.grad is None for parameter in workload.model.parameters())

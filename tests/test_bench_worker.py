@@ -174,3 +174,9 @@ def test_an_allocation_that_cannot_be_is_oom() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**62, dtype=torch.uint8)
     assert child.diagnosis(caught.value)[0] == "oom"
+
+
+def test_a_method_that_goes_wrong_does_not_spoil_the_others_weights() -> None:
+    """Timing a method whose gradients explode leaves those timed beside it on finite weights."""
+    found = run(job(*(plan(method, "throughput", depth=160) for method in ("bdia-naive", "bdia")), kind="time"))
+    assert {method: one.status for method, one in found.items()} == {"bdia-naive": "ok", "bdia": "ok"}

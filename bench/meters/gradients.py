@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,8 +12,9 @@ import torch
 from torch import Tensor
 
 import bdia
+from bdia.backprop import rng
 from bdia.methods import Method, get
-from bench.meters import MeterError
+from bench.meters import MeterError, is_out_of_memory
 
 if TYPE_CHECKING:
     from bench.workload import Workload
@@ -37,7 +37,8 @@ def measure_gradients(
     workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
 ) -> GradientReading:
     """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
-    activations: same weights, batch, γ (by `seed`) and RNG state.
+    activations: same weights, batch, γ (by `seed`) and RNG state. Where the twin does not fit into memory there is
+    nothing to compare with, which is no fault of the method.
 
     Guards are off, since an error beyond the exact range is to be measured and not raised. Weights and RNG state stay
     as they are; gradients are None afterwards.
@@ -45,11 +46,19 @@ def measure_gradients(
     Raises: MeterError where only one of the two gave some parameter a gradient.
     """
     chosen = get(method) if isinstance(method, str) else method
-    before = _rng_state()
-    gradients = _gradients(workload, chosen, bits, seed)
-    _set_rng_state(before)
-    reference = _gradients(workload, chosen.twin(), bits, seed)
-    _set_rng_state(before)
+    device = workload.batch[0].device
+    before = rng.state_of(device)
+    with _repeatable(device):
+        with rng.restored(before, device):
+            gradients = _gradients(workload, chosen, bits, seed)
+        try:
+            with rng.restored(before, device):
+                reference = _gradients(workload, chosen.twin(), bits, seed)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            workload.optimizer.zero_grad(set_to_none=True)
+            return GradientReading(None, "the same rule with stored activations ran out of memory: no gradient error")
     return compare_gradients(gradients, reference)
 
 
@@ -89,11 +98,7 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
     model, options = workload.model, {} if bits is None else {"bits": bits}
     workload.optimizer.zero_grad(set_to_none=True)
-    with (
-        _repeatable(),
-        bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle,
-        handle.unguarded(),
-    ):
+    with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
         torch.autograd.backward(workload.loss(model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     workload.optimizer.zero_grad(set_to_none=True)
@@ -101,24 +106,16 @@ def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) 
 
 
 @contextlib.contextmanager
-def _repeatable() -> Iterator[None]:
-    """On CUDA, kernels that add in a fixed order where there are such: attention's backward, for one, is otherwise
-    not the same twice, and its noise would pass for an error of the method."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*deterministic", category=UserWarning)
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-
-
-def _rng_state() -> tuple[Tensor, list[Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def _set_rng_state(state: tuple[Tensor, list[Tensor]]) -> None:
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """On CUDA, only kernels that add in a fixed order: attention's backward, for one, is otherwise not the same twice,
+    and its noise would pass for an error of the method. (`warn_only` would not do: attention takes it as leave to be
+    nondeterministic.) cuBLAS wants CUBLAS_WORKSPACE_CONFIG set before its first call; see `bench.child`."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_deterministic_debug_mode()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(before)

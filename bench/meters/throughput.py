@@ -51,7 +51,7 @@ def measure_rounds(
         sync: waits for the device; called before the clock is read, at both ends (`torch.cuda.synchronize`, or a
             function that does nothing on a CPU).
 
-    Weights drift from step to step; that changes no member's work.
+    Weights drift from step to step unless `attach` puts them back, which is not timed.
 
     Raises: MemberError where attaching or stepping raised; ValueError for no members, names given twice, rounds
     under 1 or warmup under 0.
