@@ -49,11 +49,26 @@ def main() -> None:
 
 def execute(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit code. Whatever goes wrong on purpose is one line on stderr."""
+    code = errors.EXIT_OK
+    try:
+        code = _answer(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has left, as `head` does.
+        _abandon_stdout()
+    except OSError as error:
+        _abandon_stdout()
+        where, why = error.filename or "the output", error.strerror or error
+        return _fail(f"{where}: {why}; give a place that can be written", errors.EXIT_USAGE)
+    return code
+
+
+def _answer(arguments: Sequence[str]) -> int:
+    """The exit code of one command line, and one line on stderr for whatever went wrong on purpose."""
     try:
         command = typer.main.get_command(app)
         with command.make_context(PROGRAM, list(arguments) or ["--help"], obj=list(arguments)) as context:
             code = command.invoke(context)
-        sys.stdout.flush()
     except typer.Exit as exit_:
         return exit_.exit_code
     except BenchError as error:
@@ -62,16 +77,17 @@ def execute(arguments: Sequence[str]) -> int:
         return _fail(error, errors.EXIT_USAGE)
     except KeyboardInterrupt:
         return _fail("interrupted", errors.EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read has left, as `head` does. Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.EXIT_OK
     except Exception as error:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
             raise
         return _fail(_usage(error), errors.EXIT_USAGE)
     return code if isinstance(code, int) else errors.EXIT_OK
+
+
+def _abandon_stdout() -> None:
+    """Points stdout at nothing: Python would complain once more of what is left when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
@@ -184,8 +200,14 @@ def run_command(
     found = frame(summary.records)
     page.show(found, "table", verdict(found))
     folder = prepared.directory / "figures"
-    drawn = [path for name in figures.available(found) for path in figures.save(name, found, folder)]
-    print(f"Figures: {folder if drawn else 'none, as no case has the numbers for one'}")
+    drawn = []
+    for name in figures.available(found):
+        try:
+            drawn += figures.save(name, found, folder)
+        except BenchError as error:
+            # The run is measured and its exit code earned; what cannot be drawn now can be drawn later.
+            _note(f"figure {name} is not drawn: {error}")
+    print(f"Figures: {folder if drawn else 'none'}")
     if summary.failed:
         return errors.EXIT_FAILED_CASE
     measured = any(record.status == "ok" for record in summary.records)
@@ -238,9 +260,8 @@ def report_command(
     from reports.frame import frame
 
     found = frame(run.records)
-    words = captions.caption(found, run.about, figure) if caption else None
     if figure is None:
-        page.show(found, format_ or "table", words)
+        page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
     if figure is not None or figures is not None:
         from reports import figures as drawing
 
@@ -250,8 +271,8 @@ def report_command(
             folder = figures or directory / "figures"
             for path in drawing.save(name, found, folder, pictures, size=inches, style_file=style):
                 _note(f"written: {path}")
-    if figure is not None and words is not None:
-        print(words)
+        if figure is not None and caption:
+            print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
     return errors.EXIT_OK
 
 

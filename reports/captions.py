@@ -37,11 +37,14 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("max_abs_error",),
     ),
     "memory-depth": (
-        "Activation memory against depth, with the fitted bits per activation.",
+        "Activation memory against depth, with the fitted bits per activation; of several seeds, the lower median.",
         ("activation_bytes", "bits_per_activation"),
     ),
-    "memory-width": ("Activation memory against width.", ("activation_bytes",)),
-    "memory-batch": ("Activation memory against batch size.", ("activation_bytes",)),
+    "memory-width": ("Activation memory against width; of several seeds, the lower median.", ("activation_bytes",)),
+    "memory-batch": (
+        "Activation memory against batch size; of several seeds, the lower median.",
+        ("activation_bytes",),
+    ),
     "throughput": (
         "Training rate relative to standard's: median and range of paired rounds. The dotted line at ¾ is the bound "
         "that one recompute of the forward sets where arithmetic is all that counts.",
@@ -60,16 +63,17 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """What each figure shows, and the fields whose meaning belongs below it."""
 
 
-def caption(frame: pd.DataFrame, run: Mapping[str, Any] | None, figure: str | None = None) -> str:
+def caption(frame: pd.DataFrame, run: Mapping[str, Any] | None, figure: str | None = None, setting: str = "") -> str:
     """The caption of a figure or, without one, of the tables: one paragraph.
 
-    `run` is the content of `run.json`; what it lacks is left unsaid."""
+    `setting` is which of several settings the figure draws, as `reports.figures.setting` tells it. `run` is the
+    content of `run.json`; what it lacks is left unsaid."""
     found = rows(frame)
     shows, fields = FIGURES[figure] if figure is not None else ("", tuple(MEANINGS))
     measured = [field for field in fields if field == "max_abs_error" or any(row[field] is not None for row in found)]
-    return " ".join(
-        part for part in (shows, *(MEANINGS[field] for field in measured), _cases(found), provenance(run or {})) if part
-    )
+    meanings = (MEANINGS[field] for field in measured)
+    drawn = f"Drawn: {setting}." if setting else ""
+    return " ".join(part for part in (shows, *meanings, _cases(found), drawn, provenance(run or {})) if part)
 
 
 def provenance(run: Mapping[str, Any]) -> str:

@@ -9,7 +9,9 @@ import msgspec
 
 from bench.case import Case
 from bench.compare import Comparison, Metric, Verdict
+from bench.record import FAILED
 from reports import settings, units
+from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
 _SHOWN: tuple[tuple[Metric, str], ...] = (("activation_bytes", "activ."), ("peak_bytes", "peak"))
@@ -25,13 +27,14 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 
 
 def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
-    """What `bench.compare.compare` found, a row a case; None where there is nothing.
+    """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
-    The verdict of a row is the worst of its metrics'; one that no column shows, as of `side_bytes`, is a note."""
+    The verdict of a row is the worst of its metrics'; one that no column shows, as of `side_bytes`, is a note. A
+    case that is compared as a whole has its status before and after in place of the first metric."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
-    for comparison in comparisons:
+    for comparison in sorted(comparisons, key=lambda comparison: grid_order(comparison.case)):
         of_case.setdefault(comparison.case, []).append(comparison)
     rows = {case: _axes(case) for case in of_case}
     axes = settings.varying(list(rows.values()))
@@ -50,8 +53,10 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
     for case, found in of_case.items():
         metrics = {comparison.metric: comparison for comparison in found}
         cells = [axis_cell(rows[case], axis) for axis in axes] + [Cell(case.method)]
-        for metric, _ in _SHOWN:
-            cells += _bytes(metrics.get(metric), scales[metric])
+        measured = [cell for metric, _ in _SHOWN for cell in _bytes(metrics.get(metric), scales[metric])]
+        if whole := metrics.get(None):
+            measured[:2] = [_status(whole.old), _status(whole.new)]
+        cells += measured
         lines.append(Line((*cells, _verdict(found)), opens=True))
         notes += [_note(comparison, rows[case], axes) for comparison in found if _unseen(comparison)]
     columns = [
@@ -85,6 +90,10 @@ def _bytes(comparison: Comparison | None, scale: units.ByteScale) -> tuple[Cell,
     return cell(scale.number(old)), cell(scale.number(new)), Cell(text, tone)
 
 
+def _status(ended: int | str | None) -> Cell:
+    return cell(units.MISSING) if ended is None else Cell(str(ended), "bad" if ended in FAILED else "plain")
+
+
 def _verdict(found: Sequence[Comparison]) -> Cell:
     worst = min(found, key=lambda comparison: _WORST_FIRST.index(comparison.verdict))
     tone: Tone = "bad" if worst.regression else "good" if worst.improvement else "plain"
@@ -93,13 +102,12 @@ def _verdict(found: Sequence[Comparison]) -> Cell:
 
 def _unseen(comparison: Comparison) -> bool:
     """Whether the columns leave open why the verdict is what it is."""
-    return comparison.verdict != "same" and comparison.metric not in {metric for metric, _ in _SHOWN}
+    return comparison.verdict != "same" and comparison.metric not in {None, *(metric for metric, _ in _SHOWN)}
 
 
 def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str]) -> str:
-    what = "status" if comparison.metric is None else comparison.metric
     ends = [
         units.integer(value) if isinstance(value, int) else value or units.MISSING
         for value in (comparison.old, comparison.new)
     ]
-    return f"{settings.which(row, axes)}: {comparison.verdict}, {what} {ends[0]} → {ends[1]}"
+    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends[0]} → {ends[1]}"

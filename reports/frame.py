@@ -56,7 +56,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
     `step_seconds` and `reconstruction` hold lists (or None); every other column is scalar and nullable.
     """
-    ordered = _ordered(list(records))
+    ordered = sorted(records, key=grid_order)
     columns: dict[str, list[Any]] = {
         name: [msgspec.to_builtins(getattr(record, name)) for record in ordered] for name in Record.__struct_fields__
     }
@@ -99,6 +99,13 @@ def method_rank(name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known), name)
 
 
+def grid_order(case: Case) -> tuple[object, ...]:
+    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l."""
+    axes = [getattr(case, name) for name in AXES if name not in ("method", "bits")]
+    group = tuple((value is not None, value) for value in axes)
+    return (*group, method_rank(case.method), case.bits or 0)
+
+
 def _field_dtypes() -> dict[str, str]:
     """The nullable dtype of each field of the record; lists stay Python objects."""
     dtypes: dict[str, str] = {}
@@ -107,17 +114,6 @@ def _field_dtypes() -> dict[str, str]:
         kinds = [_KINDS.get(str if isinstance(option, str) else option) for option in options]
         dtypes[name] = next((kind for kind in kinds if kind is not None), "object")
     return dtypes
-
-
-def _ordered(records: list[Record]) -> list[Record]:
-    """Groups in order of depth, width and so on; within one, the order of the methods table, then l."""
-
-    def key(record: Record) -> tuple[object, ...]:
-        axes = [getattr(record, name) for name in AXES if name not in ("method", "bits")]
-        group = tuple((value is not None, value) for value in axes)
-        return (*group, method_rank(record.method), record.bits or 0)
-
-    return sorted(records, key=key)
 
 
 def _derived(records: list[Record]) -> dict[str, list[Any]]:

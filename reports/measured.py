@@ -39,7 +39,7 @@ def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
         return None
     axes = settings.varying(rows, leave_out=("method", "bits"))
     tail: tuple[str, ...] = ("bits",) if "bits" in settings.varying(rows) else ()
-    notes = Notes((*axes, *tail))
+    notes = Notes()
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
     for row in rows:

@@ -12,15 +12,6 @@ Row = Mapping[str, Any]
 
 NAMES: Mapping[str, str] = {"bits": "l", "train_steps": "train steps"}
 """What an axis is called in print, where that is not its name."""
-SYMBOLS: Mapping[str, str] = {
-    "depth": "N",
-    "width": "D",
-    "heads": "heads",
-    "seq": "T",
-    "batch": "B",
-    "bits": "l",
-    "train_steps": "train steps",
-}
 _TIED: Mapping[str, str] = {"heads": "width"}
 """An axis that says nothing of its own where it follows from another."""
 
@@ -46,20 +37,25 @@ def constants(rows: Sequence[Row]) -> dict[str, Any]:
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1}
 
 
+def values(row: Row, axes: Iterable[str]) -> list[str]:
+    """The row's values on `axes`, each with the name of its axis: `depth 24`, `model vit`, `l 9`."""
+    return [
+        f"{name_of(axis)} {units.integer(row[axis]) if isinstance(row[axis], int) else row[axis]}"
+        for axis in axes
+        if row.get(axis) is not None
+    ]
+
+
 def sentence(rows: Sequence[Row]) -> str:
     """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`."""
     return " · ".join(_phrase(axis, value) for axis, value in constants(rows).items())
 
 
-def formula(rows: Sequence[Row], *, leave_out: Iterable[str] = ()) -> str:
-    """The same in symbols, short enough for a figure: `gpt, N=12, D=256, T=256, B=8, fp32, cpu`."""
-    shown = ("model", "depth", "width", "seq", "batch", "bits", "dtype", "device")
-    skipped, held = set(leave_out), constants(rows)
-    return ", ".join(
-        f"{SYMBOLS[axis]}={held[axis]}" if axis in SYMBOLS else str(held[axis])
-        for axis in shown
-        if axis in held and axis not in skipped
-    )
+def picked(chosen: Sequence[Row], found: Sequence[Row]) -> str:
+    """What tells `chosen`, the rows of one setting, from the others of `found`: `model vit, seed 0`. Empty where
+    nothing was left out."""
+    kept = varying(chosen)
+    return ", ".join(values(constants(chosen), [axis for axis in varying(found) if axis not in kept]))
 
 
 def which(row: Row, axes: Iterable[str]) -> str:

@@ -55,10 +55,13 @@ class Sheet:
 
 
 class Notes:
-    """Numbered notes: what failed cases said, each message once with the cases that said it."""
+    """Numbered notes: what cases said, each message once.
 
-    def __init__(self, axes: Iterable[str]) -> None:
-        self._axes = tuple(axes)
+    Where a row stands for one case, the mark at its status says whose message it is. Where it sums several up,
+    `axes` are those that tell cases apart, and a note names its cases and how they ended."""
+
+    def __init__(self, axes: Iterable[str] | None = None) -> None:
+        self._axes = None if axes is None else tuple(axes)
         self._said: dict[tuple[str, str], list[str]] = {}
 
     def mark(self, row: Row) -> str:
@@ -66,15 +69,19 @@ class Notes:
         if row["message"] is None:
             return ""
         key = (row["status"], " ".join(row["message"].split()))
-        self._said.setdefault(key, []).append(settings.which(row, self._axes))
+        cases = self._said.setdefault(key, [])
+        if self._axes is not None:
+            cases.append(settings.which(row, self._axes))
         return superscript(list(self._said).index(key) + 1)
 
     def lines(self) -> tuple[str, ...]:
         """A line a note, in the order of their marks."""
-        return tuple(
-            f"{superscript(number)} {', '.join(cases)}: {'' if status == 'ok' else status + ', '}{message}"
-            for number, ((status, message), cases) in enumerate(self._said.items(), start=1)
-        )
+        said = []
+        for number, ((status, message), cases) in enumerate(self._said.items(), start=1):
+            ended = "" if status == "ok" else f"{status}, "
+            whose = f"{', '.join(cases)}: {ended}" if cases else ""
+            said.append(f"{superscript(number)} {whose}{message}")
+        return tuple(said)
 
 
 def superscript(number: int) -> str:

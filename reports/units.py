@@ -37,10 +37,11 @@ class ByteScale:
 
     @classmethod
     def of(cls, values: Iterable[int | None]) -> ByteScale:
-        """The unit in which the smallest of `values` is at least 1 and the largest below 100,000."""
+        """The unit in which the smallest of `values` above 0 is at least 1 and the largest below 100,000; bytes where
+        none is above 0."""
         sizes = [value for value in values if value]
         if not sizes:
-            return cls("MiB", 1)
+            return cls("B", 0)
         smallest, largest = min(sizes), max(sizes)
         unit = _unit_of(smallest)
         for name, factor in BYTE_UNITS:

@@ -19,6 +19,8 @@ _PREFERRED = ("bdia", "bdia-naive", "bdia-stored", "checkpoint")
 PREFERRED_BITS = 9
 """Of which l, where there are several: the paper's for images."""
 _TELLING = ("depth", "width", "seq", "batch")
+_SAME = 0.005
+"""Two sizes that differ by no more than this share are called the same."""
 
 
 def verdict(frame: pd.DataFrame) -> str:
@@ -66,9 +68,12 @@ def _main_clause(found: Sequence[Row]) -> str:
 
 
 def _where(subject: Row, found: Sequence[Row]) -> str:
-    axes = [axis for axis in settings.varying(found) if axis in _TELLING]
-    said = " and ".join(f"{settings.name_of(axis)} {units.integer(subject[axis])}" for axis in axes)
-    return f"at {said} " if said else ""
+    """Which of the settings the sentence is about: the subject's value on every axis along which memory was, or
+    was to be, measured. Rows of reconstructions alone were no candidates: their seeds are not told."""
+    candidates = [row for row in found if row["activation_bytes"] is not None or row["status"] != "ok"]
+    said = settings.values(subject, settings.varying(candidates))
+    *before, last = said or [""]
+    return f"at {', '.join(before)}{' and ' if before else ''}{last} " if said else ""
 
 
 def _worth_naming(row: Row) -> bool:
@@ -84,6 +89,8 @@ def _beside(row: Row, subject: Row) -> str:
     if row["method"] != REFERENCE or not row["activation_bytes"] or not subject["activation_bytes"]:
         return said
     saved = row["activation_bytes"] / subject["activation_bytes"]
+    if abs(saved - 1) <= _SAME:
+        return f"{said} (the same)"
     return f"{said} ({units.ratio(saved)} less)" if saved >= 1 else f"{said} ({units.ratio(1 / saved)} more)"
 
 

@@ -179,6 +179,18 @@ def batch_suite(methods: tuple[str, ...] = METHODS) -> list[Record]:
     return [full(case(method, batch=batch)) for batch in (4, 8, 16, 32) for method in methods]
 
 
+def failing_beyond(measured: tuple[int, ...], failing: tuple[int, ...], axis: str = "depth") -> list[Record]:
+    """Three methods measured at some values of `axis`, and none of them at the values beyond."""
+    methods = {"standard": "oom", "bdia-stored": "timeout", "bdia": "oom"}
+    done = [full(case(method, **{axis: value})) for value in measured for method in methods]
+    lost = [
+        failed(case(method, **{axis: value}), status, "no result")
+        for value in failing
+        for method, status in methods.items()
+    ]
+    return done + lost
+
+
 def failing_suite() -> list[Record]:
     """Depth 6 to 48 with a case of every bad end."""
     records = depth_suite((6, 12, 24))

@@ -10,6 +10,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -22,6 +23,7 @@ import cli
 from bench import axes, probe, runner, suite
 from bench.case import Plan
 from bench.environment import Environment
+from bench.errors import UsageError
 from bench.record import Record
 from bench.runner import RecordDone, RunEvent, RunStarted, Settings, Summary
 from bench.store import Run, Store
@@ -254,6 +256,45 @@ def test_a_failed_case_is_a_row_and_an_exit_code(
     assert "it did not fit" in err
 
 
+@pytest.mark.parametrize("beyond", [8, 200_000])
+def test_a_failed_case_far_or_near_keeps_the_exit_code(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, beyond: int
+) -> None:
+    """However far beyond the measured cases one fails, every figure is drawn and the exit code is 3."""
+    make_up(
+        monkeypatch,
+        lambda plan: bare(plan.case, status="oom", message="no") if plan.case.depth == beyond else full(plan.case),
+    )
+    code, _, err = bench("run", "--depth", f"2,4,{beyond}", *SMALL[2:], "--out", "here")
+    assert code == 3
+    assert "not drawn" not in err
+    drawn = {path.name for path in (tmp_path / "here" / "figures").iterdir()}
+    assert {"fig1.png", "memory-depth.png", "throughput.png", "memory-speed.png"} <= drawn
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("oom", 3)])
+def test_a_figure_that_fails_leaves_the_run_as_it_is(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str, code: int
+) -> None:
+    """A figure that cannot be drawn is a note; the others are drawn and the exit code is that of the cases."""
+    make_up(monkeypatch, failing(status) if status != "ok" else lambda plan: full(plan.case))
+    save = figures.save
+
+    def unwilling(name: str, *arguments: Any, **options: Any) -> list[Path]:
+        if name == "fig1":
+            raise UsageError("too small")
+        return save(name, *arguments, **options)
+
+    monkeypatch.setattr(figures, "save", unwilling)
+    found, out, err = bench("run", *SMALL, "--out", "here")
+    assert found == code
+    assert err.splitlines()[-1] == "bdia-bench: figure fig1 is not drawn: too small"
+    assert out.splitlines()[-1] == f"Figures: {Path('here/figures')}"
+    drawn = {path.name for path in (tmp_path / "here" / "figures").iterdir()}
+    assert "throughput.png" in drawn
+    assert "fig1.png" not in drawn
+
+
 def test_nothing_measured_has_a_code(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run whose every case was unsupported, and a directory without a record, are exit code 5."""
     make_up(monkeypatch, lambda plan: bare(plan.case, status="unsupported", message="no"))
@@ -344,6 +385,14 @@ def test_ctrl_c_says_how_to_go_on(bench: Bench, monkeypatch: pytest.MonkeyPatch,
     assert "2 of 6 cases are measured already" in err
 
 
+def command_of(process: psutil.Process) -> str:
+    """Its command line; nothing once it has ended, as short-lived children may have by the time they are looked at."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def test_ctrl_c_leaves_no_child(suite_file: Path) -> None:
     """Ctrl-C in the midst of a measurement ends every child process, with exit code 130 and one last line."""
     run = subprocess.Popen(
@@ -353,7 +402,7 @@ def test_ctrl_c_leaves_no_child(suite_file: Path) -> None:
         parent, children = psutil.Process(run.pid), []
         until = time.monotonic() + 60
         while not children and time.monotonic() < until:
-            children = [child for child in parent.children() if "worker.py" in " ".join(child.cmdline())]
+            children = [child for child in parent.children() if "worker.py" in command_of(child)]
             time.sleep(0.05)
         assert children, "no child was started"
         run.send_signal(signal.SIGINT)
@@ -583,15 +632,48 @@ def test_the_doctor_says_whether_it_can_measure(bench: Bench, monkeypatch: pytes
     assert err.count("\n") == broken
 
 
+def into(stdout: int, *line: object, unbuffered: str = "") -> tuple[int, str]:
+    """Runs the installed command with that stdout: its exit code and stderr."""
+    done = subprocess.run(
+        [BDIA_BENCH, *map(str, line)], stdout=stdout, stderr=subprocess.PIPE, text=True, check=False,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
 def test_a_reader_who_leaves_is_no_error() -> None:
     """A closed pipe, as behind `| head`, ends the command in silence."""
     read, write = os.pipe()
     os.close(read)
     try:
-        done = subprocess.run([BDIA_BENCH, "list"], stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+        assert into(write, "list") == (0, "")
     finally:
         os.close(write)
-    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("line", ["--version", "run --help", "report finished", "report finished --format csv"])
+def test_a_full_disk_behind_stdout_is_one_line(finished: str, line: str, unbuffered: str) -> None:
+    """Output that cannot be written is exit code 2 and one line, whenever it is that Python writes it."""
+    with Path("/dev/full").open("w") as full_disk:
+        code, said = into(full_disk.fileno(), *line.split(), unbuffered=unbuffered)
+    assert code == 2
+    assert said.startswith("bdia-bench: ")
+    assert "No space left on device" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_reader_who_leaves_hides_no_regression(bench: Bench, finished: str) -> None:
+    """The gate has closed by the time its output meets a closed pipe."""
+    bench("check", finished, "--baseline", "b.json", "--update")
+    finish("head", heavier)
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        assert into(write, "check", "head", "--baseline", "b.json") == (1, "")
+    finally:
+        os.close(write)
 
 
 def test_a_run_in_a_folder_of_decoys(tmp_path: Path, suite_file: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import math
 import re
 import statistics
 import subprocess
@@ -11,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+import msgspec
 import numpy as np
 import pytest
 import synthetic_records as synthetic
@@ -19,7 +22,7 @@ from matplotlib.figure import Figure
 
 from bench.errors import UsageError
 from bench.record import BlockError, Record
-from reports import captions, figures
+from reports import captions, figures, units
 from reports.figures import style
 from reports.figures.by_block import fig1_numbers
 from reports.frame import frame, rows
@@ -218,6 +221,69 @@ def test_failed_cases_are_named_in_the_figures() -> None:
     for end in ("standard: oom", "checkpoint: timeout", "bdia-naive: error", "bdia-stored: oom"):
         assert end in memory
     assert {"oom", "timeout", "error"} <= set(texts(figures.throughput(table)).split())
+
+
+@pytest.mark.parametrize(
+    ("measured", "failing"),
+    [((2, 4, 8), (200_000,)), ((2, 4), (8,)), ((2, 4), (16, 32, 64, 128, 256, 512, 1000)), ((8, 16), (2,))],
+)
+@pytest.mark.parametrize("name", ["memory-depth", "memory-batch"])
+def test_a_failed_case_has_its_place_however_far(
+    name: str, measured: tuple[int, ...], failing: tuple[int, ...], tmp_path: Path
+) -> None:
+    """The axis reaches every failed case with a tick, and no two labels touch, and its mark lies within the figure."""
+    axis = name.partition("-")[2]
+    table = frame(synthetic.failing_beyond(measured, failing, axis))
+    assert len(figures.save(name, table, tmp_path)) == 3
+    figure = Figure(figsize=style.COLUMN, layout="constrained")
+    with matplotlib.rc_context(dict(style.HOUSE)):
+        ax = figures.FIGURES[name].draw(table, figure.add_subplot())
+        figure.draw_without_rendering()
+    low, high = ax.get_xlim()
+    assert all(low < value < high for value in (*measured, *failing))
+    assert set(failing) <= set(ax.get_xticks())
+    ticks = [label for label in ax.get_xticklabels() if label.get_text()]
+    assert ticks[-1].get_text() == units.integer(max(measured + failing))
+    extents = [label.get_window_extent() for label in ticks]
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(extents))
+    marks = [text for text in ax.texts if ": " in text.get_text()]
+    assert len(marks) == 3
+    frame_of_axes = ax.get_window_extent()
+    for mark in marks:
+        extent = mark.get_window_extent()
+        assert frame_of_axes.x0 - 1 <= extent.x0 < extent.x1 <= figure.bbox.x1
+        assert frame_of_axes.y0 < extent.y0 < extent.y1 < frame_of_axes.y1 + 2
+    assert ("standard: oom →" in texts(ax)) == (len(failing) > 1)
+
+
+def test_a_figure_of_one_setting_among_several_says_which(tmp_path: Path) -> None:
+    """What was left out is told by naming what was drawn, above the axes, and nothing is where nothing was."""
+    others = [msgspec.structs.replace(one, model="other", dtype="bf16") for one in synthetic.depth_suite((6, 12))]
+    seeds = [synthetic.full(synthetic.case(method, seed=1)) for method in synthetic.METHODS]
+    table = frame(QUICK + others + seeds)
+    drawn = {
+        "memory-depth": "model gpt, dtype fp32",
+        "throughput": "model gpt, dtype fp32",
+        "memory-speed": "model gpt, dtype fp32, seed 0",
+        "fig1": "model gpt, depth 12, dtype fp32",
+    }
+    for name, said in drawn.items():
+        assert figures.setting(name, table) == said
+        ax = figures.FIGURES[name].draw(table, None)
+        legend = ax.get_legend()
+        assert said in (ax.get_title(loc="left"), legend.get_title().get_text() if legend else "")
+        assert figures.setting(name, frame(QUICK)) == ("depth 12" if name == "fig1" else "")
+        assert f"Drawn: {said}." in captions.caption(table, None, name, said)
+        assert len(figures.save(name, table, tmp_path)) == 3
+
+
+def test_an_axis_of_zeros_alone_is_mostly_their_strip() -> None:
+    """Where every error is exactly 0, hardly any of the axis is left to the decades above."""
+    ax = figures.fig1(frame([synthetic.full(synthetic.case("bdia"))]))
+    low, high = (math.log10(limit) for limit in ax.get_ylim())
+    (strip,) = [patch for patch in ax.patches if patch.get_facecolor()[:3] == (0.94, 0.94, 0.94)]
+    top = strip.get_extents().transformed(ax.transData.inverted()).intervaly[1]
+    assert (math.log10(top) - low) / (high - low) > 0.6
 
 
 def test_memory_against_depth_tells_the_fitted_bits() -> None:

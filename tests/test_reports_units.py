@@ -75,3 +75,4 @@ def test_a_column_of_bytes_shares_one_unit() -> None:
     assert units.ByteScale.of([900 * 2**10, 1550 * 2**20]).unit == "MiB"
     assert units.ByteScale.of([64, 900]) == units.ByteScale("B", 0)
     assert units.ByteScale.of([None]).number(None) == "—"
+    assert units.ByteScale.of([0, None, 0]) == units.ByteScale("B", 0)

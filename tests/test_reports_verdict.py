@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 import synthetic_records as synthetic
 
@@ -44,6 +45,46 @@ def test_it_says_so_when_memory_is_lost() -> None:
     text = verdict(frame(synthetic.depth_suite((6,), ("standard", "bdia-stored"))))
     assert "(1.05× more)" in text
     assert "less" not in text
+
+
+def test_equal_memory_is_called_the_same() -> None:
+    """Sizes within half a percent of one another are neither less nor more."""
+    standard, bdia = synthetic.depth_suite((6,), ("standard", "bdia"))
+    for share, said in ((1.0, "(the same)"), (1.0049, "(the same)"), (0.9952, "(the same)"), (1.02, "(1.02× more)")):
+        held = round((standard.activation_bytes or 0) * share)
+        text = verdict(frame([standard, msgspec.structs.replace(bdia, activation_bytes=held)]))
+        assert said in text, share
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "said"),
+    [
+        ("model", ("vit", "vit-spt"), "At model vit "),
+        ("seed", (0, 1, 2), "At seed 0 "),
+        ("dtype", ("bf16", "fp32"), "At dtype bf16 "),
+        ("heads", (4, 8), "At heads 4 "),
+        ("train_steps", (0, 50), "At train steps 0 "),
+        ("bits", (6, 9), "At l 9 "),
+    ],
+)
+def test_it_names_the_setting_it_speaks_of(axis: str, values: tuple[object, ...], said: str) -> None:
+    """Of several settings along any axis, the sentence says which one its numbers are of."""
+    records = [
+        synthetic.full(synthetic.case(method, **{axis: value}))
+        for method in ("standard", "bdia")
+        for value in values
+        if axis != "bits" or method == "bdia"
+    ]
+    text = verdict(frame(records))
+    assert text.startswith(said)
+
+
+def test_it_names_every_setting_it_speaks_of() -> None:
+    """Several axes are named in one list; seeds of which only reconstructions were measured are none of them."""
+    deep = [synthetic.full(synthetic.case(depth=depth, seed=seed)) for depth in (6, 24) for seed in (0, 1)]
+    wide = [synthetic.full(synthetic.case(depth=24, seed=seed, width=512)) for seed in (0, 1)]
+    assert verdict(frame(deep + wide)).startswith("At depth 24, width 512 and seed 0 bdia holds")
+    assert verdict(frame(synthetic.quick_suite())).startswith("At depth 24 bdia holds")
 
 
 def test_it_says_so_when_nothing_is_exact() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,7 @@ from reports.figures.labels import (
     label_ends,
     line_share,
     mark_missing,
+    name_setting,
     plain_log_ticks,
     value_ticks,
 )
@@ -29,10 +31,8 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     """What `memory_axis` plots: a row a method and value of `axis`; the lower median where seeds differ.
 
     A case that failed is a row with its status and no bytes. Fewer than two values make no figure, and no rows."""
-    found = rows(frame)
-    chosen = select.one_precision(select.comparable(found, [axis], _measured, by=[axis, "method"]))
     points: dict[tuple[str, int], list[Row]] = {}
-    for row in chosen:
+    for row in _chosen(rows(frame), axis):
         points.setdefault((row["method"], row[axis]), []).append(row)
     numbers = []
     for (method, value), members in points.items():
@@ -56,14 +56,22 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     return select.numbers(numbers, schema | {"activation_bytes": "Int64", "bits_per_activation": "Float64"})
 
 
+def memory_setting(frame: pd.DataFrame, axis: str) -> str:
+    """Which of several settings `memory_axis` draws, in words; empty where there is only one."""
+    return select.setting(rows(frame), _chosen(rows(frame), axis), _measured)
+
+
 def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Axes:
     """Draws activation memory against `axis` (`depth`, `width`, `seq` or `batch`) into `ax` or a new figure.
 
     Of several settings, the one with the most values of `axis`. Cases that failed are named at the top, where
-    they would be. Returns the axes.
+    the first of them would be. Returns the axes.
 
     Raises: UsageError where there is no such case."""
-    return _draw(select.required(memory_numbers(frame, axis), needs(axis)), ax, axis, lambda row: str(row["method"]))
+    points = select.required(memory_numbers(frame, axis), needs(axis))
+    ax = _draw(points, ax, axis, lambda row: str(row["method"]))
+    name_setting(ax, memory_setting(frame, axis))
+    return ax
 
 
 def memory_depth(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -75,7 +83,9 @@ def memory_depth(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
     points = select.required(memory_numbers(frame, "depth"), needs("depth"))
     fitted = any(row["bits_per_activation"] is not None for row in points)
-    return _draw(points, ax, "depth", labelled, below="bits/activation" if fitted else "")
+    ax = _draw(points, ax, "depth", labelled, below="bits/activation" if fitted else "")
+    name_setting(ax, memory_setting(frame, "depth"))
+    return ax
 
 
 def _draw(points: Sequence[Row], ax: Axes | None, axis: str, labelled: Callable[[Row], str], below: str = "") -> Axes:
@@ -105,14 +115,20 @@ def _draw(points: Sequence[Row], ax: Axes | None, axis: str, labelled: Callable[
 
 
 def _name_missing(ax: Axes, points: Sequence[Row], axis: str, looks: dict[str, style.Look]) -> int:
-    """Names the failed cases at the top of the axes, and returns how many lanes that took."""
-    lanes: dict[int, int] = {}
-    for row in sorted(points, key=lambda row: method_rank(row["method"])):
-        if row["activation_bytes"] is None:
-            lane = lanes.get(row[axis], 0)
-            mark_missing(ax, row[axis], f"{row['method']}: {row['status']}", looks[row["method"]].ink, lane)
-            lanes[row[axis]] = lane + 1
-    return max(lanes.values(), default=0)
+    """Names the failed cases at the top of the axes, and returns how many lanes that took.
+
+    A method that ended alike at several values in a row is named once, at the first; an arrow stands for the
+    others."""
+    lanes = 0
+    for method, look in looks.items():
+        line = sorted((row for row in points if row["method"] == method), key=lambda row: row[axis])
+        for status, members in itertools.groupby(line, key=lambda row: row["status"]):
+            run = list(members)
+            if run[0]["activation_bytes"] is None:
+                onwards = " →" if len(run) > 1 else ""
+                mark_missing(ax, run[0][axis], f"{method}: {status}{onwards}", look.ink, lanes)
+                lanes += 1
+    return lanes
 
 
 def _roomy(ax: Axes, ends: Sequence[float], lanes: int) -> None:
@@ -127,6 +143,10 @@ def _roomy(ax: Axes, ends: Sequence[float], lanes: int) -> None:
 def needs(axis: str) -> str:
     """What a figure along `axis` needs, in words."""
     return f"the activation memory of cases at two or more values of {axis}"
+
+
+def _chosen(found: Sequence[Row], axis: str) -> list[Row]:
+    return select.one_precision(select.comparable(found, [axis], _measured, by=[axis, "method"]))
 
 
 def _measured(row: Row) -> bool:

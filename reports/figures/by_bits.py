@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from reports import units
 from reports.figures import select, style, zero
-from reports.figures.labels import EndLabel, label_ends
+from reports.figures.labels import EndLabel, label_ends, name_setting
 from reports.frame import method_rank, rows
 from reports.settings import Row
 
@@ -20,10 +20,8 @@ NEEDS = "reconstructions of one method at two or more l"
 def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """What `error_bits` plots: a row a method and l with the worst error of all blocks and seeds, and whether that
     l was within the exact range: `status` is `unsupported` where it was not. A method without l has one row."""
-    found = rows(frame)
-    chosen = select.comparable(found, [], lambda row: bool(row["reconstruction"]), by=["bits", "method"])
     points: dict[tuple[str, int | None], list[Row]] = {}
-    for row in chosen:
+    for row in _chosen(rows(frame)):
         if row["reconstruction"] is not None or (row["bits"] is not None and row["status"] != "ok"):
             points.setdefault((row["method"], row["bits"]), []).append(row)
     numbers = [_point(members) for members in points.values()]
@@ -33,6 +31,11 @@ def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     schema = {"method": "string", "bits": "Int64", "status": "string", "seeds": "Int64"}
     schema |= {"worst_max_abs_error": "Float64", "largest_bits": "Int64"}
     return select.numbers(sorted(numbers, key=lambda row: (method_rank(row["method"]), row["bits"] or 0)), schema)
+
+
+def error_bits_setting(frame: pd.DataFrame) -> str:
+    """Which of several settings `error_bits` draws, in words; empty where there is only one."""
+    return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
 
 
 def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -62,6 +65,7 @@ def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.set_xticks([value for value in bits if (value - bits[0]) % (1 if len(bits) < 10 else 3) == 0])
         ax.set_xlabel("l (bits behind the binary point)")
         ax.set_ylabel("worst reconstruction error")
+        name_setting(ax, error_bits_setting(frame))
     return ax
 
 
@@ -106,6 +110,14 @@ def _cliff(ax: Axes, points: Sequence[Row]) -> None:
         horizontalalignment="right" if left else "left",
         verticalalignment="top",
     )
+
+
+def _chosen(found: Sequence[Row]) -> list[Row]:
+    return select.comparable(found, [], _rebuilt, by=["bits", "method"])
+
+
+def _rebuilt(row: Row) -> bool:
+    return bool(row["reconstruction"])
 
 
 def _point(members: Sequence[Row]) -> dict[str, Any]:

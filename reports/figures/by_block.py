@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports import units
 from reports.figures import select, style, zero
-from reports.figures.labels import EndLabel, label_ends, mark_missing
+from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
 from reports.frame import rows
 from reports.settings import Row
 
@@ -64,6 +64,11 @@ def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     return select.numbers(found, _SCHEMA)
 
 
+def fig1_setting(frame: pd.DataFrame) -> str:
+    """Which of several settings `fig1` draws, in words; empty where there is only one."""
+    return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
+
+
 def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws the reconstruction error against the block into `ax`, or into a new figure: median over seeds as a
     line, their range as a band, exact zeros in a strip of their own, and a slope of 2x a block to compare with.
@@ -105,6 +110,7 @@ def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 3, 5, 10]))
         ax.set_xlabel("block")
         ax.set_ylabel("reconstruction error")
+        name_setting(ax, fig1_setting(frame))
     return ax
 
 
@@ -199,8 +205,10 @@ def _label(method: str, bits: int | None) -> str:
 
 def _chosen(found: Sequence[Row]) -> Sequence[Row]:
     """The rows of the one setting that is drawn; of a sweep over l, one l a method."""
-    chosen = select.comparable(
-        found, ["train_steps"], lambda row: bool(row["reconstruction"]), by=["seed", "method", "train_steps"]
-    )
+    chosen = select.comparable(found, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
     precisions = {row["bits"] for row in chosen if row["bits"] is not None}
     return chosen if len(precisions) <= _PRECISIONS else select.one_precision(chosen)
+
+
+def _rebuilt(row: Row) -> bool:
+    return bool(row["reconstruction"])

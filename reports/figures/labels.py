@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from reports import units
 _POINTS_AN_INCH = 72
 _LINE_POINTS = 9.5
 """Height of a line of small text, with the space around it."""
+_DIGIT_POINTS = 4.5
+"""Width of a digit of small text."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,12 @@ def label_ends(ax: Axes, labels: Sequence[EndLabel], *, below: str = "") -> None
 
 
 def mark_missing(ax: Axes, x: float, text: str, color: str, lane: int) -> None:
-    """Says at the top of the axes, at `x`, why there is no point: `oom`, `timeout`. Marks that share an x go into
-    lanes, the first topmost."""
-    ax.annotate(
+    """Says at the top of the axes, at `x`, why there is no point: `oom`, `timeout`. Marks that would cover one
+    another go into lanes, the first topmost.
+
+    The limits of the x axis must be final, and `x` within them."""
+    across = float((ax.transData + ax.transAxes.inverted()).transform((x, ax.get_ylim()[1]))[0])
+    mark = ax.annotate(
         text,
         xy=(x, 1.0),
         xycoords=("data", "axes fraction"),
@@ -75,13 +81,23 @@ def mark_missing(ax: Axes, x: float, text: str, color: str, lane: int) -> None:
         textcoords="offset points",
         fontsize="small",
         color=color,
-        horizontalalignment="right",
+        # Towards the middle of the axes, where there is room for up to two thirds of their width.
+        horizontalalignment="left" if across < 1 / 3 else "center" if across < 2 / 3 else "right",
         verticalalignment="center",
     )
+    # A long mark may reach beyond the axes; the layout must not shrink them for that.
+    mark.set_in_layout(False)
 
 
-def legend_above(ax: Axes) -> None:
-    """A legend above the axes, where it covers no data, in as few rows as a column of a page allows."""
+def name_setting(ax: Axes, setting: str) -> None:
+    """Says above the axes which of several settings is drawn; nothing where there is only one."""
+    if setting:
+        ax.set_title(setting, loc="left", fontsize="small", color="0.35")
+
+
+def legend_above(ax: Axes, setting: str) -> None:
+    """A legend above the axes, where it covers no data, in as few rows as a column of a page allows. Its title says
+    which of several `setting`s is drawn."""
     entries = len(ax.get_legend_handles_labels()[1])
     ax.legend(
         loc="lower left",
@@ -90,6 +106,9 @@ def legend_above(ax: Axes) -> None:
         columnspacing=1.2,
         handletextpad=0.4,
         handlelength=1.8,
+        title=setting or None,
+        title_fontsize="small",
+        alignment="left",
     )
 
 
@@ -106,11 +125,18 @@ def plain_log_ticks(ax: Axes, which: str) -> None:
 
 
 def value_ticks(ax: Axes, values: Sequence[int], *, logarithmic: bool) -> None:
-    """The x axis with a tick at each of `values` and nowhere else."""
+    """The x axis from the smallest to the largest of `values`, whether or not a line reaches them, with a tick at
+    each and nowhere else. Where labels would cover one another, the largest is kept."""
+    margin = ax.get_xmargin()
+    low, high = min(values), max(values)
     if logarithmic:
         ax.set_xscale("log", base=2)
+        ax.set_xlim(low * (low / high) ** margin, high * (high / low) ** margin)
+    else:
+        ax.set_xlim(low - margin * (high - low), high + margin * (high - low))
+    texts = [units.integer(value) for value in values]
     ax.xaxis.set_major_locator(FixedLocator([float(value) for value in values]))
-    ax.xaxis.set_major_formatter(FixedFormatter([units.integer(value) for value in values]))
+    ax.xaxis.set_major_formatter(FixedFormatter(_thinned(ax, values, texts)))
     ax.xaxis.set_minor_locator(NullLocator())
 
 
@@ -125,6 +151,24 @@ def line_share(ax: Axes) -> float:
     inches = figure.get_figheight() if isinstance(figure, Figure) else 2.0
     # Before the layout is run, the axes are taller than they will be by the room for labels and title.
     return _LINE_POINTS / _POINTS_AN_INCH / max(0.3, ax.get_position().height * inches * 0.9)
+
+
+def _thinned(ax: Axes, values: Sequence[int], texts: Sequence[str]) -> list[str]:
+    """The labels `texts` of ticks at `values` in ascending order, those empty that would touch the next one shown."""
+    figure = ax.get_figure(root=True)
+    inches = figure.get_figwidth() if isinstance(figure, Figure) else 3.0
+    # Before the layout is run, the axes are wider than they will be by the room for the labels at their sides.
+    points = ax.get_position().width * inches * 0.75 * _POINTS_AN_INCH
+    to_axes = ax.transData + ax.transAxes.inverted()
+    shown: list[str] = []
+    edge = math.inf
+    for value, text in reversed(list(zip(values, texts, strict=True))):
+        middle = float(to_axes.transform((value, ax.get_ylim()[0]))[0]) * points
+        width = len(text) * _DIGIT_POINTS
+        fits = middle + width / 2 <= edge
+        shown.append(text if fits else "")
+        edge = middle - width / 2 - _DIGIT_POINTS / 2 if fits else edge
+    return shown[::-1]
 
 
 def _spread(wanted: Sequence[float], gap: float) -> list[float]:

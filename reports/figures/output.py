@@ -39,30 +39,34 @@ _METADATA: Mapping[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), and what it needs."""
+    """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), which of several settings
+    they are of (empty: there is one), and what it needs."""
 
     draw: Callable[[pd.DataFrame, Axes | None], Axes]
     numbers: Callable[[pd.DataFrame], pd.DataFrame]
+    setting: Callable[[pd.DataFrame], str]
     needs: str
 
 
-def _memory(axis: str) -> Drawing:
-    def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
-        return by_axis.memory_axis(frame, ax, axis=axis)
-
-    return Drawing(draw, lambda frame: by_axis.memory_numbers(frame, axis), by_axis.needs(axis))
+def _memory(axis: str, draw: Callable[[pd.DataFrame, Axes | None], Axes] | None = None) -> Drawing:
+    return Drawing(
+        draw or (lambda frame, ax: by_axis.memory_axis(frame, ax, axis=axis)),
+        lambda frame: by_axis.memory_numbers(frame, axis),
+        lambda frame: by_axis.memory_setting(frame, axis),
+        by_axis.needs(axis),
+    )
 
 
 FIGURES: Mapping[str, Drawing] = {
-    "fig1": Drawing(by_block.fig1, by_block.fig1_numbers, by_block.NEEDS),
-    "memory-depth": Drawing(
-        by_axis.memory_depth, lambda frame: by_axis.memory_numbers(frame, "depth"), by_axis.needs("depth")
-    ),
+    "fig1": Drawing(by_block.fig1, by_block.fig1_numbers, by_block.fig1_setting, by_block.NEEDS),
+    "memory-depth": _memory("depth", by_axis.memory_depth),
     "memory-width": _memory("width"),
     "memory-batch": _memory("batch"),
-    "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.NEEDS),
-    "memory-speed": Drawing(tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.NEEDS),
-    "error-bits": Drawing(by_bits.error_bits, by_bits.error_bits_numbers, by_bits.NEEDS),
+    "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.throughput_setting, rate.NEEDS),
+    "memory-speed": Drawing(
+        tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.memory_speed_setting, tradeoff.NEEDS
+    ),
+    "error-bits": Drawing(by_bits.error_bits, by_bits.error_bits_numbers, by_bits.error_bits_setting, by_bits.NEEDS),
 }
 """The figures by the names of the command line."""
 
@@ -70,6 +74,13 @@ FIGURES: Mapping[str, Drawing] = {
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
     """The names of the figures that the frame has the numbers for."""
     return tuple(name for name, drawing in FIGURES.items() if not drawing.numbers(frame).empty)
+
+
+def setting(name: str, frame: pd.DataFrame) -> str:
+    """Which of several settings the figure `name` draws, in words; empty where there is only one.
+
+    Raises: UsageError for an unknown name."""
+    return _known(name).setting(frame)
 
 
 def save(

@@ -29,9 +29,7 @@ def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataF
     `rate_ratio` is the median of paired rounds and, over several seeds, the median of those; low and high are the
     extremes of all rounds. A case that failed, or that has no `standard` to compare with, is a row without a
     ratio. Without any ratio there are no rows."""
-    found = rows(frame)
-    along = axis or select.leading_axis(found, _compared)
-    chosen = select.one_precision(select.comparable(found, [along], _compared, by=[along, "method"]))
+    along, chosen = _chosen(rows(frame), axis)
     points: dict[tuple[str, int], list[Row]] = {}
     for row in chosen:
         if row["method"] != REFERENCE and (row["status"] != "ok" or row["step_seconds"]):
@@ -42,6 +40,11 @@ def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataF
     schema = {"method": "string", "bits": "Int64", along: "Int64", "status": "string", "rounds": "Int64"}
     ratios = ("rate_ratio", "rate_ratio_low", "rate_ratio_high")
     return select.numbers(numbers, schema | dict.fromkeys(ratios, "Float64"))
+
+
+def throughput_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
+    """Which of several settings `throughput` draws, in words; empty where there is only one."""
+    return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _compared)
 
 
 def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -79,7 +82,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
         _finish(ax, points, values)
         ax.set_xlabel(AXIS_LABELS[along])
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax)
+        legend_above(ax, throughput_setting(frame, axis))
     return ax
 
 
@@ -131,6 +134,12 @@ def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
         "rate_ratio_low": min((row["rate_ratio_low"] for row in compared), default=None),
         "rate_ratio_high": max((row["rate_ratio_high"] for row in compared), default=None),
     }
+
+
+def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
+    """The axis of the figure, and the rows of the one setting that is drawn."""
+    along = axis or select.leading_axis(found, _compared)
+    return along, select.one_precision(select.comparable(found, [along], _compared, by=[along, "method"]))
 
 
 def _compared(row: Row) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import UsageError
+from reports import settings
 from reports.frame import AXES
 from reports.frame import rows as rows_of
 from reports.settings import Row
@@ -27,9 +28,9 @@ def comparable(
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
     free = {"method", "bits", "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
-    settings: dict[tuple[Any, ...], list[Row]] = {}
+    alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        settings.setdefault(tuple(row[axis] for axis in AXES if axis not in free), []).append(row)
+        alike.setdefault(tuple(row[axis] for axis in AXES if axis not in free), []).append(row)
 
     def worth(members: list[Row]) -> tuple[Any, ...]:
         counted = [row for row in members if counts(row)]
@@ -37,7 +38,7 @@ def comparable(
         size = tuple(row_size(counted[0] if counted else members[0]))
         return (*spread, len(counted), *size)
 
-    return max(settings.values(), key=worth, default=[])
+    return max(alike.values(), key=worth, default=[])
 
 
 def row_size(row: Row) -> Iterable[int]:
@@ -53,6 +54,11 @@ def one_precision(rows: Sequence[Row]) -> list[Row]:
             (row["bits"], kept.get(row["method"])), key=lambda bits: _precision_worth(bits, row["method"], rows)
         )
     return [row for row in rows if row["bits"] == kept[row["method"]]]
+
+
+def setting(found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> str:
+    """What tells the rows `chosen` for a figure from the others that it could have drawn; empty without others."""
+    return settings.picked([row for row in chosen if counts(row)], [row for row in found if counts(row)])
 
 
 def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:

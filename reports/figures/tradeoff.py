@@ -20,17 +20,16 @@ NEEDS = "two or more methods with activation memory, timed side by side with sta
 def memory_speed_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
     """What `memory_speed` plots: a row a case with both its activation memory and its rate over standard's, along
     `axis`, by default the one with the most values. Of several seeds, the lowest. One method alone makes no rows."""
-    found = rows(frame)
-    along = axis or select.leading_axis(found, _complete)
-    chosen = select.one_precision(select.comparable(found, [along], _complete, by=[along, "method"]))
-    kept: dict[tuple[str, int], Row] = {}
-    for row in sorted(chosen, key=lambda row: row["seed"]):
-        if _complete(row):
-            kept.setdefault((row["method"], row[along]), row)
-    if len({method for method, _ in kept}) < 2:
-        kept = {}
+    along, kept = _chosen(rows(frame), axis)
+    if len({row["method"] for row in kept}) < 2:
+        kept = []
     schema = {"method": "string", "bits": "Int64", along: "Int64", "activation_bytes": "Int64", "rate_ratio": "Float64"}
-    return select.numbers(list(kept.values()), schema)
+    return select.numbers(kept, schema)
+
+
+def memory_speed_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
+    """Which of several settings `memory_speed` draws, in words; empty where there is only one."""
+    return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _complete)
 
 
 def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -57,7 +56,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
         _sizes(ax, points, along, unit)
         ax.set_xlabel(f"activation memory ({unit.unit})")
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax)
+        legend_above(ax, memory_speed_setting(frame, axis))
     return ax
 
 
@@ -94,6 +93,17 @@ def _sizes(ax: Axes, points: Sequence[Row], along: str, unit: units.ByteScale) -
             horizontalalignment="center",
             verticalalignment="top",
         )
+
+
+def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
+    """The axis of the figure, and a row a point of it."""
+    along = axis or select.leading_axis(found, _complete)
+    chosen = select.one_precision(select.comparable(found, [along], _complete, by=[along, "method"]))
+    kept: dict[tuple[str, int], Row] = {}
+    for row in sorted(chosen, key=lambda row: row["seed"]):
+        if _complete(row):
+            kept.setdefault((row["method"], row[along]), row)
+    return along, list(kept.values())
 
 
 def _complete(row: Row) -> bool:

@@ -17,8 +17,10 @@ from reports import units
 
 _SHARE = 0.2
 """Of the axis' height, what the strip takes."""
-_DEFAULT = (1e-7, 1e0)
-"""The decades of an axis without any error above 0."""
+_ALONE = 0.75
+"""The same where no error is above 0: the strip is all there is to see."""
+_EPSILON = -7
+"""The lowest decade, as a power of 10, of an axis without any error above 0: that of fp32's rounding."""
 _LABELS = 5
 """Decades that are labelled, at most."""
 
@@ -48,10 +50,11 @@ def zero_axis(ax: Axes, errors: Sequence[float], *, headroom: float = 0.0) -> Ze
 
     `headroom`: decades to leave free at the top, for a legend."""
     above = [error for error in errors if error > 0]
-    low = math.floor(math.log10(min(above))) if above else round(math.log10(_DEFAULT[0]))
-    high = max(math.log10(max(above)) + 0.25, low + 1) if above else math.log10(_DEFAULT[1])
+    low = math.floor(math.log10(min(above))) if above else _EPSILON
+    high = max(math.log10(max(above)) + 0.25, low + 1) if above else low + 1.0
     high += headroom
-    depth = (high - low) * _SHARE / (1 - _SHARE)
+    share = _SHARE if above else _ALONE
+    depth = (high - low) * share / (1 - share)
     axis = ZeroAxis(10.0**low, 10.0**high, 10.0 ** (low - depth))
     ax.set_yscale("log")
     ax.set_ylim(axis.floor, axis.top)
