@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -81,9 +82,10 @@ def _time(job: Job, tell: Callable[[Event], None]) -> None:
         status, message = diagnosis(failure.__cause__ or failure)
         tell(Finished(int(failure.member), {}, status, message))
         return
+    rounds_id = uuid.uuid4().hex
     for name, steps in seconds.items():
         fields = _facts(workload, case)
-        fields["step_seconds"] = steps
+        fields["step_seconds"], fields["rounds_id"] = steps, rounds_id
         fields["samples_per_second"] = throughput.rate(steps, workload.samples)
         if workload.tokens is not None:
             fields["tokens_per_second"] = throughput.rate(steps, workload.tokens)

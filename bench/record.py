@@ -65,6 +65,8 @@ class Record(Case, frozen=True, kw_only=True):
     # Time
     step_seconds: list[float] | None = None
     """Every timed step, forward to optimiser; round i of every method of a group ran side by side."""
+    rounds_id: str | None = None
+    """Which rounds those were: steps may be paired with another record's only where this is the same."""
     tokens_per_second: float | None = None
     samples_per_second: float | None = None
 

@@ -24,7 +24,7 @@ from bench.record import FAILED, Record, Status
 from bench.store import Store
 
 Rerun = Literal["none", "failed", "all"]
-TIMES = ("step_seconds", "tokens_per_second", "samples_per_second")
+TIMES = ("step_seconds", "rounds_id", "tokens_per_second", "samples_per_second")
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,13 @@ class Settings:
 @dataclass(frozen=True)
 class RunStarted:
     """Before the first child. `reused` are the stored records that stand; `stale` counts those of cases of this
-    run that rest on other code, data, settings or another environment, and are measured again."""
+    run that rest on other code, data, settings or another environment, and are measured again. `timed_again` of
+    the reused ones get new times, beside a member of their group that has none yet."""
 
     cases: int
     reused: tuple[Record, ...]
     stale: int
+    timed_again: int = 0
 
 
 @dataclass(frozen=True)
@@ -124,9 +126,11 @@ class _Run:
         self._ahead: list[Job] = []
 
     def go(self) -> Summary:
-        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale()))
         grouped = groups(self._plans)
         self._ahead = [job for group in grouped for job in self._jobs(group)]
+        timed = [plan for job in self._ahead if job.kind == "time" for plan in job.members]
+        again = sum(plan in self._stored for plan in timed)
+        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale(), again))
         for group in grouped:
             self._group(group)
         return Summary(
@@ -243,8 +247,7 @@ class _Run:
         cases = tuple(plan.case for plan in job.members)
         self._tell(JobStarted(job.kind, cases, self._remaining(job)))
         own = self._settings
-        allowed = own.timeout_seconds and own.timeout_seconds * len(job.members)
-        end = supervise.run(job, hear, timeout_seconds=allowed, worker=own.worker)
+        end = supervise.run(job, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
         if end.status == "ok":
             self._pace.add(work(job), end.seconds)
         return _Heard(outcomes, at[-1] if at else None, end)

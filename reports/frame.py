@@ -144,10 +144,16 @@ def _activation_ratio(record: Record, reference: Record | None) -> float | None:
 def _paired_ratios(record: Record, reference: Record | None) -> list[float]:
     """Round by round, the reference's seconds over this record's: above 1 is faster than the reference.
 
-    Rounds are only paired where both have the same number: otherwise they were not timed side by side."""
+    Empty unless both come from the same rounds: else they were not timed side by side."""
     ours = record.step_seconds
     theirs = None if reference is None else reference.step_seconds
-    if not ours or not theirs or len(ours) != len(theirs):
+    if (
+        not ours
+        or not theirs
+        or record.rounds_id is None
+        or reference is None
+        or record.rounds_id != reference.rounds_id
+    ):
         return []
     return [their / our for our, their in zip(ours, theirs, strict=True)]
 

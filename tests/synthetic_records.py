@@ -108,7 +108,7 @@ def full(of: Case, **changes: Any) -> Record:
         "peak_bytes": static + activation_bytes(of), "saved_bytes": activation_bytes(of) * 3 // 4,
         "side_bytes": of.depth * size // 8 if of.method == "bdia" else 0, "rng_bytes": 0,
         "rss_bytes": 2 * static + 400 * MIB,
-        "step_seconds": seconds, "samples_per_second": of.batch / middle,
+        "step_seconds": seconds, "rounds_id": "one", "samples_per_second": of.batch / middle,
         "tokens_per_second": None if tokens is None else tokens / middle, "loss": 5.545,
         "reconstruction": errors,
         "bit_exact": None if errors is None else all(error.mismatched == 0 for error in errors),

@@ -71,12 +71,14 @@ def test_rates_are_compared_round_by_round() -> None:
     assert one(table, method="standard")["rate_ratio"] == 1.0
 
 
-@pytest.mark.parametrize("theirs", [[1.0, 2.0], None, []])
-def test_rounds_that_cannot_be_paired_give_no_ratio(theirs: list[float] | None) -> None:
-    """Without as many rounds of standard in the group there is no rate ratio."""
+@pytest.mark.parametrize(
+    ("theirs", "rounds_id"), [(None, "one"), ([], "one"), ([1.0, 2.0, 3.0], "another"), ([1.0, 2.0, 3.0], None)]
+)
+def test_rounds_that_cannot_be_paired_give_no_ratio(theirs: list[float] | None, rounds_id: str | None) -> None:
+    """Without the same rounds of standard in the group there is no rate ratio, however many of others there are."""
     table = frame(
         [
-            synthetic.full(synthetic.case("standard"), step_seconds=theirs),
+            synthetic.full(synthetic.case("standard"), step_seconds=theirs, rounds_id=rounds_id),
             synthetic.full(synthetic.case("bdia"), step_seconds=[1.0, 2.0, 3.0]),
         ]
     )
