@@ -98,20 +98,21 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f": {hint}expected one of {', '.join(known)}"
 
 
-def parse(name: str, text: str) -> tuple[AxisValue, ...]:
+def parse(name: str, text: str, where: str | None = None) -> tuple[AxisValue, ...]:
     """The values of axis `name` written as `text`: one value, a list `4,8,16`, a geometric range `4:64:x2` or
     an arithmetic one `4:16:+4`. Ranges include their end where a step lands on it; a list may hold ranges, and
-    a value given twice counts once.
+    a value given twice counts once. `where` begins the errors, the axis's option unless given.
 
     Raises: UsageError, in one line, where a value is not one of the axis.
     """
     axis = get(name)
+    where = where or axis.option
     values: dict[AxisValue, None] = {}
     for part in text.split(","):
-        for value in _part(axis, part.strip()):
+        for value in _part(axis, part.strip(), where):
             values[value] = None
     if len(values) > LONGEST:
-        raise UsageError(f"{axis.option} {text!r}: {len(values)} values, expected at most {LONGEST}")
+        raise UsageError(f"{where} {text!r}: {len(values)} values, expected at most {LONGEST}")
     return tuple(values)
 
 
@@ -126,35 +127,41 @@ def check(name: str, value: object, where: str) -> AxisValue:
             return value
     elif isinstance(value, str) and value and (not axis.choices or value in axis.choices):
         return value
-    raise UsageError(f"{where} {_shown(value)}: expected {axis.expected()}")
+    raise UsageError(f"{where} {shown(value)}: expected {axis.expected()}")
 
 
-def _part(axis: Axis, text: str) -> tuple[AxisValue, ...]:
+def shown(value: object) -> str:
+    """A wrong value as an error shows it, of at most 60 characters."""
+    text = str(value) if isinstance(value, int) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…" + text[-1]
+
+
+def _part(axis: Axis, text: str, where: str) -> tuple[AxisValue, ...]:
     if not axis.numeric:
-        return (check(axis.name, text, axis.option),)
+        return (check(axis.name, text, where),)
     if ":" in text:
-        return _span(axis, text)
-    return (check(axis.name, _number(text), axis.option),)
+        return _span(axis, text, where)
+    return (check(axis.name, _number(text), where),)
 
 
-def _span(axis: Axis, text: str) -> tuple[AxisValue, ...]:
+def _span(axis: Axis, text: str, where: str) -> tuple[AxisValue, ...]:
     match = re.fullmatch(r"([0-9]{1,10}):([0-9]{1,10}):([x+])([0-9]{1,10})", text)
     if match is None:
-        raise UsageError(f"{axis.option} {text!r}: expected a range such as 4:64:x2 (times 2) or 4:16:+4 (plus 4)")
+        raise UsageError(f"{where} {text!r}: expected a range such as 4:64:x2 (times 2) or 4:16:+4 (plus 4)")
     first, last, step = int(match[1]), int(match[2]), int(match[4])
     for end in (first, last):
-        check(axis.name, end, f"{axis.option} {text!r}: its end")
+        check(axis.name, end, f"{where} {text!r}: its end")
     if first > last:
-        raise UsageError(f"{axis.option} {text!r}: the range is empty; write the smaller end first")
+        raise UsageError(f"{where} {text!r}: the range is empty; write the smaller end first")
     if match[3] == "x" and (step < 2 or first == 0):
-        raise UsageError(f"{axis.option} {text!r}: a range of products needs a start above 0 and a factor above 1")
+        raise UsageError(f"{where} {text!r}: a range of products needs a start above 0 and a factor above 1")
     if step < 1:
-        raise UsageError(f"{axis.option} {text!r}: the step must be at least 1")
+        raise UsageError(f"{where} {text!r}: the step must be at least 1")
     values: list[AxisValue] = []
     value = first
     while value <= last:
         if len(values) == LONGEST:
-            raise UsageError(f"{axis.option} {text!r}: more than {LONGEST} values; take a larger step")
+            raise UsageError(f"{where} {text!r}: more than {LONGEST} values; take a larger step")
         values.append(value)
         value = value * step if match[3] == "x" else value + step
     return tuple(values)
@@ -163,8 +170,3 @@ def _span(axis: Axis, text: str) -> tuple[AxisValue, ...]:
 def _number(text: str) -> int | str:
     """`text` as a whole number, or as it is where it is none, for `check` to refuse."""
     return int(text) if re.fullmatch(r"[+-]?[0-9]{1,18}", text) else text
-
-
-def _shown(value: object) -> str:
-    text = str(value) if isinstance(value, int) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…" + text[-1]

@@ -64,7 +64,26 @@ class StoredRun:
     suite: str
     """The word that names its suite on the command line."""
     messages: list[str]
-    """One line for each line of its results that had to be left out."""
+    """One line for each line of its results that had to be left out, and for each way in which a later start was
+    in another environment."""
+
+
+@dataclass(frozen=True)
+class EnvironmentChange:
+    """One thing in which the environment of a baseline becomes another."""
+
+    name: str
+    old: str | int | None
+    new: str | int | None
+
+    @property
+    def verdict(self) -> str:
+        """What it counts as."""
+        return "environment changed"
+
+    def __str__(self) -> str:
+        """One line, as a `Comparison` has it."""
+        return f"{self.verdict}: {self.name} {self.old} -> {self.new}"
 
 
 @dataclass(frozen=True)
@@ -72,10 +91,11 @@ class Update:
     """What writing a baseline did."""
 
     created: bool
-    """There was no baseline before, or one of another environment, which is gone."""
+    """There was no baseline before."""
     cases: int
-    changes: tuple[compare.Comparison, ...]
-    """The old one against the new one, without what stays the same; empty where `created`."""
+    changes: tuple[compare.Comparison | EnvironmentChange, ...]
+    """The old one against the new one, without what stays the same; empty where `created`. Of a baseline of another
+    environment, what makes it another: its bytes cannot be compared."""
 
 
 def load(directory: Path) -> StoredRun:
@@ -93,7 +113,9 @@ def load(directory: Path) -> StoredRun:
     except msgspec.ValidationError as error:
         raise UsageError(f"{directory / store.RUN}: not a run's environment ({error}); measure again") from error
     suite = next((word for word in run.arguments if word.endswith(".toml")), run.suite)
-    return StoredRun(stored.records, msgspec.to_builtins(run), environment_key(ran_on), suite, stored.messages)
+    key = environment_key(ran_on)
+    messages = [*stored.messages, *_mixed(directory, run, key)]
+    return StoredRun(stored.records, msgspec.to_builtins(run), key, suite, messages)
 
 
 def of_run(records: Iterable[compare.Measured], environment: EnvironmentKey) -> Baseline:
@@ -161,8 +183,11 @@ def update(path: Path, records: Iterable[compare.Measured], environment: Environ
     renewed = of_run(records, environment)
     old = read(path) if path.exists() else None
     _replace(path, renewed.text())
-    if old is None or differences(old.environment, renewed.environment):
+    if old is None:
         return Update(created=True, cases=len(renewed.cases), changes=())
+    moved = tuple(EnvironmentChange(*values) for values in _differing(old.environment, renewed.environment))
+    if moved:
+        return Update(created=False, cases=len(renewed.cases), changes=moved)
     comparisons = compare.compare(old.cases, renewed.cases)
     changes = tuple(comparison for comparison in comparisons if comparison.verdict != "same")
     return Update(created=False, cases=len(renewed.cases), changes=changes)
@@ -170,11 +195,23 @@ def update(path: Path, records: Iterable[compare.Measured], environment: Environ
 
 def differences(old: EnvironmentKey, new: EnvironmentKey, where: tuple[str, str] = ("there", "here")) -> list[str]:
     """Where two environments differ, one phrase a name; empty where they can be compared."""
-    return [
-        f"{name} {old.get(name)} {where[0]}, {new.get(name)} {where[1]}"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name)
-    ]
+    return [f"{name} {was} {where[0]}, {now} {where[1]}" for name, was, now in _differing(old, new)]
+
+
+def _differing(old: EnvironmentKey, new: EnvironmentKey) -> list[tuple[str, str | int | None, str | int | None]]:
+    """The names of which two environments say different things, and what each says."""
+    names = sorted(old.keys() | new.keys())
+    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+
+
+def _mixed(directory: Path, run: store.Run, key: EnvironmentKey) -> list[str]:
+    """What is to be said of a run that was gone on with where bytes cannot be compared with its first ones."""
+    said: dict[str, None] = {}
+    for later in run.resumed:
+        other = environment_key(msgspec.convert(run.environment | later.environment, Environment))
+        for difference in differences(key, other, ("at first", "later")):
+            said[f"{directory} was measured in more than one environment: {difference}"] = None
+    return list(said)
 
 
 class _Versioned(msgspec.Struct, frozen=True):

@@ -122,7 +122,14 @@ def regressions(comparisons: Sequence[Comparison]) -> list[Comparison]:
     return [comparison for comparison in comparisons if comparison.regression]
 
 
-def counted(comparisons: Iterable[Comparison]) -> str:
+class Judged(Protocol):
+    """What has a verdict."""
+
+    @property
+    def verdict(self) -> str: ...
+
+
+def counted(comparisons: Iterable[Judged]) -> str:
     """How many of each verdict, the commonest first, such as `44 same, 1 worse`; empty where there is none."""
     counts = Counter(comparison.verdict for comparison in comparisons)
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())

@@ -8,7 +8,9 @@ EXIT_USAGE = 2
 EXIT_FAILED_CASE = 3
 EXIT_NO_BASELINE = 4
 EXIT_NOTHING_MEASURED = 5
-EXIT_INTERRUPTED = 130
+EXIT_BY_SIGNAL = 128
+"""Plus the number of the signal, as shells have it."""
+EXIT_INTERRUPTED = EXIT_BY_SIGNAL + 2
 
 
 class BenchError(Exception):

@@ -21,6 +21,7 @@ FALLBACK: Final[Mapping[str, AxisValue]] = {"bits": 9, "dtype": "fp32", "train_s
 """Axes that a suite may leave out; a model's own sizes come from its table. l = 9 is the paper's for ViT."""
 
 SOME_MODELS_ONLY: Final = ("seq", "vocab")
+"""Axes that a model may lack."""
 
 
 def plan(
@@ -39,6 +40,7 @@ def plan(
             raise _lacking(needed, where)
     method = resolve.method(str(point["method"]))
     model = models.get(str(point["model"]))
+    data.check(model.name, path)
     values.update({name: model.defaults[name] for name in model.axes if name in model.defaults})
     values.update(point)
     for name in SOME_MODELS_ONLY:
@@ -54,7 +56,12 @@ def plan(
     case = msgspec.convert({**values, "data": path}, Case)
     if case.width % case.heads:
         raise UsageError(f"{where}: width {case.width} is not divisible by heads {case.heads}; {_cure(case)}")
-    data.check(case.model, case.data, case.seq)
+    for name in SOME_MODELS_ONLY:
+        size = getattr(case, name)
+        try:
+            data.check(case.model, case.data, **{name: size})
+        except UsageError as error:
+            raise UsageError(f"{where}: {name} {size}: {error}") from error
     has: dict[Measurement, bool] = {
         "memory": True,
         "throughput": True,

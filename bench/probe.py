@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
+from bench import supervise, worker
 from bench.environment import Environment
 from bench.errors import BenchError, UsageError
 
@@ -32,20 +35,39 @@ def probe(device: Asked, *, threads: int) -> Environment:
 
     Raises: UsageError for CUDA where there is none; ProbeError where torch does not import.
     """
-    root = str(Path(__file__).resolve().parent.parent)
-    command = [sys.executable, "-P", "-c", _CODE, root, device, str(threads)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    code, output, errors = _ask(device, str(threads))
+    if code:
+        said = errors.strip().splitlines() or [f"exit code {code}"]
         raise ProbeError(f"torch cannot be used here: {said[-1]}; `bdia-bench doctor` says more")
-    answer = msgspec.json.decode(done.stdout.splitlines()[-1], type=_Answer)
+    answer = msgspec.json.decode(output.splitlines()[-1], type=_Answer)
     if answer.environment is None:
         raise UsageError(f"--device {device}: {answer.problem}; use --device cpu or auto")
     return answer.environment
 
 
+def _ask(*arguments: str) -> tuple[int, str, str]:
+    """The exit code of the fresh process, and what it wrote on standard output and error. However this ends, the
+    process and what it started are gone."""
+    root = str(Path(__file__).resolve().parent.parent)
+    theirs, line_of_life = os.pipe()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-P", "-c", _CODE, root, *arguments], stdin=theirs,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        ) as child:  # fmt: skip
+            try:
+                output, errors = child.communicate()
+            finally:
+                supervise.kill(child)
+    finally:
+        os.close(theirs)
+        os.close(line_of_life)
+    return child.returncode, output, errors
+
+
 def answer(device: Asked, threads: str) -> None:
     """What the fresh process does: prints the environment, or why there is none, as the last line."""
+    threading.Thread(target=worker.exit_with_parent, daemon=True).start()
     from bench import environment
 
     missing = None if device == "cpu" else cuda_problem()

@@ -65,8 +65,10 @@ def _from_file(name: str) -> Method:
             del sys.modules[module_name]
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UsageError(f"method {name!r}: {file} does not run: {reason}") from error
-    found = getattr(sys.modules[module_name], attribute, None)
+    if not hasattr(sys.modules[module_name], attribute):
+        raise UsageError(f"method {name!r}: {file} has no {attribute}; expected the name of a bdia.methods.Method")
+    found = getattr(sys.modules[module_name], attribute)
     if not isinstance(found, Method):
-        what = "has no such name" if found is None else f"names a {type(found).__name__}"
-        raise UsageError(f"method {name!r}: {attribute!r} {what}; expected a bdia.methods.Method in {file}")
+        what = type(found).__name__
+        raise UsageError(f"method {name!r}: {attribute} of {file} is a {what}; expected a bdia.methods.Method")
     return replace(found, name=name)

@@ -6,6 +6,7 @@ Imports no torch; what depends on the device is asked of a fresh process.
 from __future__ import annotations
 
 import shlex
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, probe, runner, suite
+from bench import axes, private, probe, runner, signals, suite
 from bench.case import Plan
 from bench.environment import Environment
-from bench.errors import EXIT_INTERRUPTED, BenchError, UsageError
+from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
 from bench.store import Run, Store
 
 THREADS: Final = 2
@@ -28,9 +29,15 @@ NOT_MEASURED_WITH: Final = ("commit", "dirty", "bdia_bench")
 
 
 class RunInterruptedError(BenchError):
-    """Ctrl-C. What was measured is kept, and the children are gone."""
+    """Ctrl-C, SIGTERM or SIGHUP. What was measured is kept, and the children are gone."""
 
     exit_code = EXIT_INTERRUPTED
+
+    def __init__(self, interrupt: KeyboardInterrupt, kept: str) -> None:
+        number = signals.number(interrupt)
+        by = "" if number == signal.SIGINT else f" by {signal.Signals(number).name}"
+        super().__init__(f"interrupted{by}: {kept}")
+        self.exit_code = EXIT_BY_SIGNAL + number
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Session:
     def measure(self, on_event: Callable[[runner.RunEvent], None], on_message: Callable[[str], None]) -> runner.Summary:
         """Measures what is not measured yet. `on_message` hears of lines of the results that had to be left out.
 
-        Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C.
+        Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
         """
         request = self.request
         going_on = request.resume or request.rerun is not None
@@ -73,12 +80,13 @@ class Session:
             for message in store.messages:
                 on_message(message)
             try:
-                return runner.run(self.plans, store, self._settings(), on_event)
-            except KeyboardInterrupt:
-                raise RunInterruptedError(
-                    f"interrupted: {len(store.records())} of {len(self.plans)} cases are in {self.directory}; "
-                    f"go on with: {self.resuming()}"
-                ) from None
+                with signals.heeded():
+                    return runner.run(self.plans, store, self._settings(), on_event)
+            except KeyboardInterrupt as interrupt:
+                cases = {private.case(plan.case) for plan in self.plans}
+                held = sum(record.case() in cases for record in store.records())
+                kept = f"{held} of {len(self.plans)} cases are in {self.directory}; go on with: {self.resuming()}"
+                raise RunInterruptedError(interrupt, kept) from None
 
     def resuming(self) -> str:
         """The command that goes on with this run."""
@@ -120,8 +128,16 @@ class Session:
 def prepare(request: Request) -> Session:
     """Everything that can go wrong before anything is measured or written.
 
-    Raises: UsageError; ProbeError where torch does not import.
+    Raises: UsageError; ProbeError where torch does not import; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
     """
+    try:
+        with signals.heeded():
+            return _prepare(request)
+    except KeyboardInterrupt as interrupt:
+        raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
+
+
+def _prepare(request: Request) -> Session:
     chosen = suite.load(request.suite)
     overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
     device, *others = overrides.pop("device", ("auto",))

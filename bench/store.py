@@ -23,8 +23,17 @@ RESULTS: Final = "results.jsonl"
 RUN: Final = "run.json"
 
 
+class Resumption(msgspec.Struct, frozen=True, kw_only=True):
+    """A later start that measured something."""
+
+    started: str
+    arguments: list[str]
+    environment: dict[str, Any]
+    """What of it differs from the run's; empty where nothing does."""
+
+
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What `run.json` says."""
+    """What `run.json` says: the first start, as long as something that it measured stands, and those that followed."""
 
     schema_version: int = SCHEMA_VERSION
     suite: str
@@ -32,11 +41,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     question: str = ""
     expect: str = ""
     started: str
-    """When the run was first started, ISO 8601 in UTC."""
+    """ISO 8601 in UTC."""
     arguments: list[str]
-    """The command line after the program's name, of the latest start."""
+    """The command line after the program's name."""
     environment: dict[str, Any]
     """`bench.environment.Environment` as plain values."""
+    resumed: list[Resumption] = []
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -54,7 +64,7 @@ class Store:
     def __init__(self, directory: Path, run: Run, *, resume: bool = False) -> None:
         """Opens `directory`, which is created where there is none, and writes `run.json`.
 
-        With `resume` an earlier run's records are kept, and its `started`.
+        With `resume` an earlier run's records are kept, and its `run.json` until the first record is appended.
 
         Raises: UsageError where the directory cannot be written, is in use by another run, holds an earlier
         run (without `resume`) or a run of another suite, or has records of another schema.
@@ -66,13 +76,16 @@ class Store:
             stored = read(directory)
             self.messages = stored.messages
             self._records = {record.case(): record for record in stored.records}
+            # What earlier starts measured and still stands; with the same fingerprint a record may get new times.
+            self._older = {record.case(): record.fingerprint for record in stored.records}
+            if resume and not self._records:
+                self.messages = [*self.messages, f"nothing to go on with in {directory}: starting afresh"]
             _cut_torn_line(self._file)
-            self.run = msgspec.structs.replace(
-                run,
-                arguments=private.arguments(run.arguments),
-                started=earlier.started if earlier else run.started,
-            )
-            _replace(directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
+            self._latest = msgspec.structs.replace(run, arguments=private.arguments(run.arguments))
+            self._earlier = earlier if self._records else None
+            self.run = self._earlier or self._latest
+            if self._earlier is None:
+                self._describe()
         except BaseException:
             os.close(self._file)
             raise
@@ -83,7 +96,11 @@ class Store:
         Raises: UsageError where it cannot be written.
         """
         record = private.record(record)
+        if self._older.get(record.case()) != record.fingerprint:
+            self._older.pop(record.case(), None)
         try:
+            if self._earlier is not None:
+                self._measured_after(self._earlier)
             _write(self._file, msgspec.json.encode(record) + b"\n")
             os.fsync(self._file)
         except OSError as error:
@@ -92,6 +109,16 @@ class Store:
             ) from error
         self._records[record.case()] = record
         return record
+
+    def _measured_after(self, earlier: Run) -> None:
+        """Has `run.json` tell of this start: beside the earlier ones or, where none of their records is left, alone."""
+        run = _continued(earlier, self._latest) if self._older else self._latest
+        if run != self.run:
+            self.run = run
+            self._describe()
+
+    def _describe(self) -> None:
+        _replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
 
     def records(self) -> list[Record]:
         """The records so far, the last of each case."""
@@ -213,6 +240,18 @@ def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
             f"--out {str(directory)!r} holds a run of suite {earlier.suite}, not {run.suite}; give another --out"
         )
     return earlier
+
+
+def _continued(run: Run, latest: Run) -> Run:
+    """`run`, gone on with by `latest`."""
+    names = [*latest.environment, *(name for name in run.environment if name not in latest.environment)]
+    differing = {
+        name: latest.environment.get(name)
+        for name in names
+        if latest.environment.get(name) != run.environment.get(name)
+    }
+    resumption = Resumption(started=latest.started, arguments=latest.arguments, environment=differing)
+    return msgspec.structs.replace(run, resumed=[*run.resumed, resumption])
 
 
 def _cut_torn_line(file: int) -> None:

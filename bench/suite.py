@@ -13,8 +13,9 @@ The command line's axes are laid over everything.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from bench import axes, factors, points
+from bench import axes, factors, models, points, resolve
 from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Measurement, Plan
 from bench.errors import UsageError
@@ -30,6 +31,8 @@ from bench.factors import Grid
 
 FIRST: Final = "quick"
 """The suite to run where none is named; first in lists."""
+_NAMED: Final[Mapping[str, Callable[[str], object]]] = {"method": resolve.method, "model": models.get}
+"""What looks up the values of axes that are names."""
 
 
 class Block(msgspec.Struct, frozen=True):
@@ -43,6 +46,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     """One question, and the cases that answer it."""
 
     name: str
+    file: str
+    """What errors call it: the file as it was given, or `suite NAME` for a built-in one."""
     title: str
     question: str
     expect: str
@@ -61,9 +66,9 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
         `overrides` replaces axes everywhere (values as `bench.axes.parse` returns them); `data` is the path
         of the user's data. Equal cases are merged, their measurements united.
 
-        Raises: UsageError, before anything runs, where a case cannot be.
+        Raises: UsageError, before anything runs, where a case cannot be, or an axis is overridden that no case has.
         """
-        where = f"suite {self.name}"
+        where = self.file
         above = tuple(factors.single(name, values) for name, values in overrides.items() if name != "device")
         measured: dict[Any, frozenset[Measurement]] = {}
         for block in self.blocks:
@@ -76,7 +81,14 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
                     measured[plan.case] = measured.get(plan.case, frozenset()) | plan.measure
         if not measured:
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
-        return [Plan(case=case, measure=measure) for case, measure in measured.items()]
+        plans = [Plan(case=case, measure=measure) for case, measure in measured.items()]
+        for name in points.SOME_MODELS_ONLY:
+            if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
+                given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
+                used = ", ".join(dict.fromkeys(plan.case.model for plan in plans))
+                having = " or ".join(spec.name for spec in models.MODELS if name in spec.axes)
+                raise UsageError(f"{given}: {used} has no {name}; leave it out, or take --model {having}")
+        return plans
 
 
 def names() -> tuple[str, ...]:
@@ -102,7 +114,7 @@ def load(name_or_path: str) -> Suite:
         return read(content, path.stem, str(path))
     if name_or_path not in names():
         raise UsageError(f"unknown suite {name_or_path!r}{axes.suggest(name_or_path, names())}, or a .toml file")
-    return read((_folder() / f"{name_or_path}.toml").read_bytes(), name_or_path, f"{name_or_path}.toml")
+    return read((_folder() / f"{name_or_path}.toml").read_bytes(), name_or_path, f"suite {name_or_path}")
 
 
 def read(content: bytes, name: str, file: str) -> Suite:
@@ -118,12 +130,12 @@ def read(content: bytes, name: str, file: str) -> Suite:
     try:
         parsed = msgspec.convert(table, _File)
     except msgspec.ValidationError as error:
-        raise UsageError(f"{file}: {_readable(error)}") from error
+        raise UsageError(f"{file}: {_readable(error, table)}") from error
     if not parsed.cases:
         raise UsageError(f"{file}: no [[cases]]: expected at least one block, with the axes of its cases")
     defaults = _grid(parsed.defaults, f"{file}: [defaults]")
     return Suite(
-        name=name, title=parsed.title, question=parsed.question, expect=parsed.expect,
+        name=name, file=file, title=parsed.title, question=parsed.question, expect=parsed.expect,
         rounds=parsed.rounds, warmup=parsed.warmup,
         cpu=factors.overlay(defaults, _grid(parsed.cpu, f"{file}: [cpu]"), f"{file}: [cpu]"),
         gpu=factors.overlay(defaults, _grid(parsed.gpu, f"{file}: [gpu]"), f"{file}: [gpu]"),
@@ -177,14 +189,18 @@ def _grid(table: dict[str, Any], where: str, *others: str) -> Grid:
 def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
     """The values of one axis: a scalar, a list, or a range as text."""
     if isinstance(value, str) and ":" in value and axes.get(name).numeric:
-        try:
-            return axes.parse(name, value)
-        except UsageError as error:
-            raise UsageError(f"{where}: {error}") from error
+        return axes.parse(name, value, f"{where}: {name}")
     values = value if isinstance(value, list) else [value]
     if not values:
         raise UsageError(f"{where}: {name}: the list is empty; expected {axes.get(name).expected()}")
-    return tuple(axes.check(name, item, f"{where}: {name}") for item in values)
+    checked = tuple(axes.check(name, item, f"{where}: {name}") for item in values)
+    if name in _NAMED:
+        try:
+            for item in checked:
+                _NAMED[name](str(item))
+        except UsageError as error:
+            raise UsageError(f"{where}: {name}: {error}") from error
+    return checked
 
 
 def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> None:
@@ -193,11 +209,12 @@ def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> Non
             raise UsageError(f"{where}: unknown key {key!r}{axes.suggest(key, known)}")
 
 
-def _readable(error: msgspec.ValidationError) -> str:
-    """msgspec's message in TOML's words: `… - at `$.rounds`` becomes `rounds: …`."""
+def _readable(error: msgspec.ValidationError, table: Mapping[str, object]) -> str:
+    """msgspec's message in TOML's words: `Expected … - at `$.rounds`` becomes `rounds 0: expected …`."""
     message, _, path = str(error).partition(" - at `$.")
     message = message.replace("Object missing required field", 'expected a title = "…" and [[cases]], there is no')
-    return f"{path.rstrip('`')}: {message}" if path else message
+    key = re.split(r"\W", path)[0]
+    return f"{key} {axes.shown(table[key])}: {message[:1].lower()}{message[1:]}" if key else message
 
 
 def _folder() -> Traversable:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import msgspec
 
@@ -50,9 +50,11 @@ class End:
 def run(job: Job, on_event: Callable[[Event], None], *, timeout_seconds: float | None, worker: Path = WORKER) -> End:
     """Runs `job` in a fresh process and passes its events on as they come.
 
-    When this returns, or raises (KeyboardInterrupt), the process and its group are gone.
+    It may take `timeout_seconds` for each of the job's members. When this returns, or raises (KeyboardInterrupt),
+    the process and its group are gone.
     """
     start = time.monotonic()
+    allowed = None if timeout_seconds is None else timeout_seconds * len(job.members)
     events, theirs = os.pipe()
     with tempfile.TemporaryFile() as errors:
         try:
@@ -64,13 +66,14 @@ def run(job: Job, on_event: Callable[[Event], None], *, timeout_seconds: float |
             os.close(theirs)
         try:
             with contextlib.closing(_Lines(events, on_event)) as lines:
-                deadline = None if timeout_seconds is None else start + timeout_seconds
+                deadline = None if allowed is None else start + allowed
                 in_time = _follow(child, lines, deadline)
         finally:
-            _kill(child)
+            kill(child)
         seconds = time.monotonic() - start
         if not in_time:
-            return End("timeout", f"not done after {timeout_seconds:g} s; allow more with --timeout", seconds)
+            share = "" if len(job.members) == 1 else f" ({timeout_seconds:g} s for each of {_together(job)})"
+            return End("timeout", f"not done after {allowed:g} s{share}; allow more with --timeout", seconds)
         status, message = _judge(child.returncode, lines.garbage, _last_line(errors))
         return End(status, message, seconds)
 
@@ -143,8 +146,13 @@ def _follow(child: subprocess.Popen[bytes], lines: _Lines, deadline: float | Non
     return True
 
 
-def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Ends the child and what it started (its process group), and waits for it; the system reaps the others."""
+def _together(job: Job) -> str:
+    return f"{len(job.members)} cases {'timed' if job.kind == 'time' else 'measured'} together"
+
+
+def kill(child: subprocess.Popen[Any]) -> None:
+    """Ends the child and what it started (its process group, which it leads), and waits for it; the system reaps
+    the others."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
     if child.stdin is not None:

@@ -17,9 +17,13 @@ def main() -> None:
     """Does the one job."""
     _find_own_packages()
     child = importlib.import_module("bench.child")
+    on_purpose = (importlib.import_module("bdia.errors").BdiaError, importlib.import_module("bench.errors").BenchError)
     job = _first_line()
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    child.work(job)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+    try:
+        child.work(job)
+    except on_purpose as error:  # its message is for the user, without a traceback or the name of its class
+        sys.exit(" ".join(str(error).split()))
 
 
 def _find_own_packages() -> None:
@@ -45,7 +49,7 @@ def _first_line() -> bytes:
     return line
 
 
-def _exit_with_parent() -> None:
+def exit_with_parent() -> None:
     """Ends this process when its standard input does: the parent holds the other end for as long as it lives."""
     while os.read(0, 2**10):
         pass

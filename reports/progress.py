@@ -70,7 +70,7 @@ class Live(AbstractContextManager["Live"]):
         reused = len(event.reused)
         self._bar.update(self._task, completed=reused)
         if reused:
-            self._say(Text(f"{reused} of {event.cases} cases are measured already and stay as they are"))
+            self._say(Text(f"{reused} of {event.cases} cases are measured already{_kept(event.timed_again)}"))
         if event.stale:
             self._say(Text(f"measured again, as they rest on other code, data or settings: {event.stale}"))
 
@@ -105,6 +105,14 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         ends: float | None = task.fields["ends"]
         return Text(_left(None if ends is None else ends - time.monotonic()), style="dim")
+
+
+def _kept(timed_again: int) -> str:
+    """What becomes of the cases that are measured already."""
+    if not timed_again:
+        return " and stay as they are"
+    are = "is" if timed_again == 1 else "are"
+    return f"; {timed_again} of them {are} timed again beside the rest of their group"
 
 
 def _end(remaining_seconds: float | None) -> float | None:

@@ -7,10 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import baseline
+from bench import baseline, compare
 from bench.case import Case
+from bench.environment import capture
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
 from bench.record import Record
+from bench.store import Run, Store
 
 KEY = {"schema_version": 1, "device": "cpu", "torch": "2.13.0", "threads": 2, "card": None}
 CASE = Case(
@@ -121,11 +123,14 @@ def test_an_update_tells_what_changed(path: Path) -> None:
 
 
 def test_an_update_replaces_the_baseline_of_another_environment(path: Path) -> None:
-    """An update in another environment starts over: its bytes are not compared with the old ones."""
+    """An update in another environment starts over: it says what is another, and does not compare the bytes."""
     baseline.update(path, [record()], KEY)
-    update = baseline.update(path, [record(peak_bytes=5)], KEY | {"torch": "2.14.0"})
-    assert update.created
-    assert update.changes == ()
+    update = baseline.update(path, [record(peak_bytes=5)], KEY | {"torch": "2.14.0", "threads": 4})
+    assert not update.created
+    assert [str(change) for change in update.changes] == [
+        "environment changed: threads 2 -> 4", "environment changed: torch 2.13.0 -> 2.14.0",
+    ]  # fmt: skip
+    assert compare.counted(update.changes) == "2 environment changed"
     assert baseline.read(path).environment["torch"] == "2.14.0"
 
 
@@ -151,3 +156,15 @@ def test_an_update_leaves_no_other_file(path: Path) -> None:
     """The baseline is written aside and moved into place, and nothing stays beside it."""
     baseline.update(path, [record()], KEY)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_a_run_of_two_environments_says_so(tmp_path: Path) -> None:
+    """Loading a run that was gone on with under another torch tells of both; another commit is no reason to."""
+    first = msgspec.to_builtins(capture("cpu", threads=2)) | {"torch": "2.13.0"}
+    for number, change in enumerate(({}, {"commit": "abc"}, {"torch": "2.99.0"})):
+        run = Run(suite="quick", started="", arguments=[], environment=first | change)
+        with Store(tmp_path, run, resume=bool(number)) as opened:
+            opened.append(record(number + 1))
+        said = baseline.load(tmp_path).messages
+        assert len(said) == (number == 2)
+    assert said == [f"{tmp_path} was measured in more than one environment: torch 2.13.0 at first, 2.99.0 later"]

@@ -211,6 +211,44 @@ def test_the_vocabulary_follows_the_data(tmp_path: Path) -> None:
     assert data.vocab_of("vit", None) is None
 
 
+@pytest.mark.parametrize("at", [0, 5, 12])
+def test_every_token_is_held_against_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """A check finds the largest token wherever it stands, and passes the vocabulary that has it."""
+    monkeypatch.setattr(files, "TOKENS_AT_ONCE", 4)
+    ids = [7] * 13
+    ids[at] = 300
+    path = write_bin(tmp_path / "train.bin", ids)
+    data.check("gpt", path, 4, 301)
+    with pytest.raises(UsageError, match="token 300, outside a vocabulary of 300: give --vocab 301 or more"):
+        data.check("gpt", path, 4, 300)
+
+
+def test_tokens_are_read_once_as_long_as_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second check reads nothing, nor does the first beyond the largest id there is; another content is read."""
+    read = []
+    memmap = np.memmap
+    monkeypatch.setattr(files, "TOKENS_AT_ONCE", 2)
+    monkeypatch.setattr(np, "memmap", lambda *args, **kwargs: Watched(memmap(*args, **kwargs), read))
+    path = write_bin(tmp_path / "train.bin", [1, 2, 65535, 3, 4, 5])
+    for _ in range(2):
+        with pytest.raises(UsageError, match="token 65535"):
+            data.check("gpt", path, 2, 50304)
+    assert read == [slice(0, 2), slice(2, 4)]
+    data.check("gpt", write_bin(tmp_path / "train.bin", [1, 2, 3, 4]), 2, 50304)
+    assert read[2:] == [slice(0, 2), slice(2, 4)]
+
+
+class Watched:
+    """An array that notes which slices of it are taken."""
+
+    def __init__(self, ids: np.memmap, read: list[slice]) -> None:
+        self.ids, self.read = ids, read
+
+    def __getitem__(self, which: slice) -> np.ndarray:
+        self.read.append(which)
+        return self.ids[which]
+
+
 def test_data_is_checked_without_torch() -> None:
     """Asking for the vocabulary, a check and a digest imports neither torch nor numpy."""
     code = (

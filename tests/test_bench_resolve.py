@@ -53,8 +53,8 @@ def test_the_file_is_part_of_what_a_record_rests_on(leapfrog: str) -> None:
     ("content", "name", "message"),
     [
         (None, "gone.py:A", "gone.py: No such file"),
-        ("A = 3", "f.py:A", "names a int"),
-        ("B = 3", "f.py:A", "has no such name"),
+        ("A = 3", "f.py:A", "A of f.py is a int"),
+        ("B = 3", "f.py:A", "f.py has no A; expected the name of a"),
         ("1 / 0", "f.py:A", "does not run: ZeroDivisionError"),
         ("(", "f.py:A", "does not run: SyntaxError"),
     ],

@@ -145,6 +145,7 @@ def test_rounds_that_take_too_long_fail_for_all(bench: Bench) -> None:
     assert [(one.status, one.step_seconds, one.activation_bytes) for one in found.records] == [
         ("timeout", None, 1000), ("timeout", None, 1000),
     ]  # fmt: skip
+    assert "not done after 2 s (1 s for each of 2 cases timed together)" in (found.records[0].message or "")
 
 
 def test_cases_after_the_one_that_killed_their_child_are_measured(bench: Bench) -> None:
@@ -220,8 +221,10 @@ def test_a_group_that_lacks_a_member_is_timed_again_as_a_whole(bench: Bench) -> 
         file.seek(0)
         file.write(text)
         file.truncate()
+    stored = {one.method: one for one in store.read(bench.out).records}
     found = bench.run([plan("standard"), plan("checkpoint"), plan("bdia")])
     assert bench.jobs() == ["time standard checkpoint bdia", "measure checkpoint"]
+    assert bench.events[0] == RunStarted(3, (stored["standard"], stored["bdia"]), 0, timed_again=2)
     assert [(one.method, one.step_seconds, one.activation_bytes) for one in found.records] == [
         ("standard", [0.5, 0.25, 0.5], 7), ("checkpoint", [0.5, 0.25, 0.5], 1000), ("bdia", [0.5, 0.25, 0.5], 7),
     ]  # fmt: skip

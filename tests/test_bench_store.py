@@ -146,19 +146,78 @@ def test_a_run_of_another_suite_is_not_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_resuming_where_there_is_no_run_begins_one(tmp_path: Path) -> None:
-    """`--resume` on a new directory is a run like any other."""
-    with Store(tmp_path / "new", a_run(), resume=True) as opened:
-        assert opened.records() == []
+    """`--resume` where nothing was measured is a run like any other, and says that it begins one."""
+    for _ in range(2):  # the first leaves a `run.json` without records
+        with Store(tmp_path / "new", LATER, resume=True) as opened:
+            assert opened.records() == []
+            assert opened.messages == [f"nothing to go on with in {tmp_path / 'new'}: starting afresh"]
+    with Store(tmp_path / "other", a_run()) as opened:
+        assert opened.messages == []
+    with Store(tmp_path / "other", LATER, resume=True) as opened:
+        opened.append(FIRST)
+    assert store.read_run(tmp_path / "other") == LATER
 
 
-def test_resuming_keeps_when_it_started(tmp_path: Path) -> None:
-    """`run.json` tells of the first start and of the latest command."""
+LATER = Run(
+    suite="quick", started="2025-01-01T00:00:00Z", arguments=["run", "--resume"],
+    environment={"torch": "2.14.0", "commit": "abc"},
+)  # fmt: skip
+
+
+def test_resuming_changes_nothing_of_what_the_run_was(tmp_path: Path) -> None:
+    """A later start that measures nothing leaves `run.json` as it is, byte for byte."""
     fill(tmp_path, FIRST)
-    with Store(tmp_path, a_run(started="2025-01-01T00:00:00Z", arguments=("run", "--resume")), resume=True):
-        pass
+    before = (tmp_path / store.RUN).read_bytes()
+    with Store(tmp_path, LATER, resume=True) as opened:
+        assert opened.messages == []
+        assert opened.run.arguments == []
+    assert (tmp_path / store.RUN).read_bytes() == before
+
+
+def test_a_later_start_that_measures_is_added_to_the_first(tmp_path: Path) -> None:
+    """`run.json` keeps the first start's command and environment, and lists each later one that measured, once, with
+    what of its environment differs."""
+    fill(tmp_path, FIRST)
+    for later in (
+        LATER,
+        msgspec.structs.replace(LATER, started="2026-01-01T00:00:00Z", environment={"torch": "2.13.0"}),
+    ):
+        with Store(tmp_path, later, resume=True) as opened:
+            opened.append(SECOND)
+            opened.append(SECOND_AGAIN)
+    found = store.read_run(tmp_path)
+    assert found == opened.run
+    assert found is not None
+    assert msgspec.structs.replace(found, resumed=[]) == a_run()
+    assert [(one.started, one.arguments, one.environment) for one in found.resumed] == [
+        ("2025-01-01T00:00:00Z", ["run", "--resume"], {"torch": "2.14.0", "commit": "abc"}),
+        ("2026-01-01T00:00:00Z", ["run", "--resume"], {}),
+    ]
+
+
+def test_a_start_of_which_nothing_is_left_is_not_told_of(tmp_path: Path) -> None:
+    """Once every record was measured anew on another basis, `run.json` is of the start that did so; new times of a
+    record that stands do not count as that."""
+    fill(tmp_path, FIRST, SECOND)
+    anew = [msgspec.structs.replace(one, fingerprint="other") for one in (FIRST, SECOND)]
+    with Store(tmp_path, LATER, resume=True) as opened:
+        opened.append(FIRST)
+        opened.append(SECOND)
+        opened.append(anew[0])
+        assert store.read_run(tmp_path) == opened.run != LATER
+        opened.append(anew[1])
+    assert store.read_run(tmp_path) == LATER
+
+
+def test_a_run_file_without_resumptions_is_read(tmp_path: Path) -> None:
+    """A `run.json` from before there was `resumed` is one of a run that was never resumed."""
+    fill(tmp_path, FIRST)
+    file = tmp_path / store.RUN
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "resumed"}
+    file.write_text(json.dumps(old))
     found = store.read_run(tmp_path)
     assert found is not None
-    assert (found.started, found.arguments) == ("2024-05-01T10:00:00Z", ["run", "--resume"])
+    assert found.resumed == []
 
 
 def test_two_runs_cannot_write_into_one_directory(tmp_path: Path) -> None:

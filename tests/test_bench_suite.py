@@ -167,7 +167,9 @@ def test_vocab_follows_the_data(tmp_path: Path) -> None:
         ({"width": 48}, ("width 48", "width and heads move together", "16 2; 32 4", "--heads as well")),
         ({"width": (8, 16, 24), "heads": (1, 2)}, ("width has 3", "heads has 2", "as many of each, or one")),
         ({"vocab": 100}, ("vocab 100", "256", "leave vocab out")),
-        ({"seq": 10**8}, ("100000001", "--seq")),
+        ({"seq": 10**8}, ("small.toml: seq 100000000", "100000001", "--seq")),
+        ({"model": "vit", "seq": 64}, ("--seq 64", "vit has no seq", "leave it out", "--model gpt")),
+        ({"model": ("vit", "vit-spt"), "vocab": (256, 512)}, ("--vocab 256,512", "vit, vit-spt has no vocab")),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(overrides: dict[str, Any], parts: tuple[str, ...]) -> None:
@@ -191,7 +193,13 @@ def test_what_cannot_be_is_refused_before_anything_runs(overrides: dict[str, Any
         (SMALL + "dpeth = 3", ("small.toml", "[[cases]] 1", "'dpeth'", "did you mean 'depth'?")),
         (SMALL + "device = 'cuda'", ("small.toml", "'device'")),
         ("roudns = 3\n" + SMALL, ("small.toml", "'roudns'", "did you mean 'rounds'?")),
-        ("rounds = 0\n" + SMALL, ("small.toml", "rounds", ">= 1")),
+        ("rounds = 0\n" + SMALL, ("small.toml: rounds 0: ", ">= 1")),
+        (SMALL + 'method = ["bida"]', ("small.toml: [[cases]] 1: method: ", "'bida'", "did you mean 'bdia'?")),
+        (SMALL + 'method = "none.py:A"', ("small.toml: [[cases]] 1: method: ", "'none.py:A'", "No such file")),
+        (SMALL.replace('"gpt"', '"gtp"'), ("small.toml: [defaults]: model: ", "'gtp'", "did you mean 'gpt'?")),
+        (SMALL + "width = 15\nheads = 2", ("small.toml: width 15 ", "heads 2")),
+        (SMALL + 'depth = "2:x2"', ("small.toml: [[cases]] 1: depth '2:x2': expected a range",)),
+        (SMALL + "seq = 100_000_000", ("small.toml: seq 100000000: ", "100000001")),
         (SMALL.replace("[gpu]", "[gpu]\nwidht = 3"), ("small.toml", "[gpu]", "'widht'", "did you mean 'width'?")),
         (SMALL.replace("heads = [2, 4]", "haeds = [2, 4]"), ("[cpu]: zip", "'haeds'", "did you mean 'heads'?")),
         (SMALL.replace("heads = [2, 4]", "heads = [2, 4, 8]"), ("[cpu]: zip", "width has 2", "heads has 3")),
@@ -275,3 +283,35 @@ def test_the_parent_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("wrong", ["depth = '4:2:x2'", "depth = '0:4:x2'", "depth = '2:4:+0'", "depth = '1:9999:+1'"])
+def test_a_wrong_range_in_a_file_is_told_by_its_key(wrong: str) -> None:
+    """Whatever is wrong with a range of a suite's file, the line begins with file and key and names no option."""
+    with pytest.raises(UsageError) as caught:
+        read(SMALL + wrong)
+    assert str(caught.value).startswith("small.toml: [[cases]] 1: depth '")
+    assert "--depth" not in str(caught.value)
+
+
+def test_an_axis_that_some_model_has_may_be_given() -> None:
+    """`--seq` with models of text and of images is of those that have it."""
+    found = plans(SMALL, model=("gpt", "vit"), seq=4, depth=2, width=16)
+    assert {(plan.case.model, plan.case.seq) for plan in found} == {("gpt", 4), ("vit", None)}
+
+
+def test_a_token_outside_the_vocabulary_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    """Tokens that nanoGPT's vocabulary, or the one that is given, does not have are a usage error."""
+    tokens = tmp_path / "train.bin"
+    tokens.write_bytes(bytes(64) + b"\x60\xea")  # 60000, the last of 33
+    for given in ({}, {"vocab": 60000}):
+        with pytest.raises(UsageError, match=r"holds token 60000, outside a vocabulary of .*give --vocab 60001"):
+            plans(data=str(tokens), **given)
+    assert {plan.case.vocab for plan in plans(data=str(tokens), vocab=60001)} == {60001}
+
+
+def test_the_bits_suite_has_a_line_of_reference() -> None:
+    """Beside `bdia` at each l there is `bdia-naive`, once, on the same weights."""
+    cases = [plan.case for plan in suite.load("bits").plans({}, "cpu")]
+    assert [case.bits for case in cases if case.method == "bdia-naive"] == [None]
+    assert len({case.group() for case in cases}) == 1

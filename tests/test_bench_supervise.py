@@ -175,3 +175,12 @@ def test_children_that_time_keep_their_pages(tmp_path: Path, monkeypatch: pytest
     assert settings("measure") == [None, None, "passive", None]
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
     assert settings("measure") == [None, None, "active", None]
+
+
+def test_a_timeout_of_several_cases_says_what_each_may_take(behave: Behave) -> None:
+    """Cases that share a child may take the seconds of one for each of them, and the message says so."""
+    behave({"time bdia": "stubborn"})
+    end, _ = run(job("standard", "bdia", kind="time"), timeout_seconds=0.5)
+    assert (end.status, end.message) == (
+        "timeout", "not done after 1 s (0.5 s for each of 2 cases timed together); allow more with --timeout",
+    )  # fmt: skip

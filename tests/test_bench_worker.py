@@ -146,6 +146,16 @@ def test_a_child_without_a_job_says_so() -> None:
     assert (done.returncode, done.stderr) == (1, "the parent sent no job\n")
 
 
+@pytest.mark.parametrize("kind", ["time", "measure"])
+def test_an_error_on_purpose_is_told_in_its_own_words(tmp_path: Path, kind: Kind) -> None:
+    """What the bench raises for the user reaches the row without the name of a class."""
+    missing = plan("bdia", data=str(tmp_path / "nowhere.txt"))
+    events: list[Event] = []
+    end = supervise.run(job(missing, kind=kind), events.append, timeout_seconds=120)
+    said = [one.message for one in events if isinstance(one, Finished)] or [end.message]
+    assert (said[0] or "").startswith("data '")
+
+
 def headroom_error() -> HeadroomError:
     return HeadroomError("no headroom", block=1, max_abs=2.0, bits=3, largest_bits=None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import pytest
 from synthetic_records import case, full, record
 
 from bench.case import Case
@@ -75,3 +76,16 @@ def test_timing_is_of_a_group() -> None:
     text = shown([JobStarted("time", tuple(CASES[:2]), None)], Terminal())
     assert "timing 2 cases side by side, depth=6" in text
     assert "not known yet" in text
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        (0, "measured already and stay as they are"),
+        (1, "measured already; 1 of them is timed again beside the rest of their group"),
+        (2, "measured already; 2 of them are timed again beside the rest of their group"),
+    ],
+)
+def test_new_times_of_stored_cases_are_announced(again: int, said: str) -> None:
+    """A resumed run says how many of the cases that stand get new times."""
+    assert f"2 of 4 cases are {said}\n" in shown([RunStarted(4, (full(CASES[0]), full(CASES[1])), 0, again)])

@@ -22,7 +22,10 @@ from bench.errors import UsageError
 BYTE_VOCAB: Final = 256
 NANOGPT_VOCAB: Final = 50304
 """GPT-2's 50257 tokens, padded by nanoGPT to a multiple of 64."""
+NANOGPT_DTYPE: Final = "<u2"
 NANOGPT_TOKEN_BYTES: Final = 2
+TOKENS_AT_ONCE: Final = 2**24
+"""How many tokens are looked at before the next ones are read."""
 BUILT_IN_CAP_BYTES: Final = 4 * 2**20
 """The built-in text ends here."""
 HEAD_BYTES: Final = 64 * 1024
@@ -57,10 +60,12 @@ CIFARS: Final = (
 )
 
 
-def check(model: str, data: str | None, seq: int | None = None) -> None:
-    """Refuses `data` that is not of the kind `model` is fed with, or that has no sample of `seq` tokens.
+def check(model: str, data: str | None, seq: int | None = None, vocab: int | None = None) -> None:
+    """Refuses `data` that is not of the kind `model` is fed with, that has no sample of `seq` tokens, or that holds
+    a token outside a vocabulary of `vocab`.
 
-    Cheap, and without torch: for a parent to call before it starts any child.
+    Without torch: for a parent to call before it starts any child. All of nanoGPT's tokens are read once for
+    `vocab`; what else is looked at is little.
     """
     if models.get(model).input == "images":
         if data is not None:
@@ -69,6 +74,8 @@ def check(model: str, data: str | None, seq: int | None = None) -> None:
     count = built_in_bytes() if data is None else text_tokens(text(data))
     if seq is not None:
         require_length(BUILT_IN_NAME if data is None else data, count, seq)
+    if vocab is not None and data is not None and is_tokens(Path(data)):
+        require_vocab(data, largest_token(Path(data)), vocab)
 
 
 def vocab_of(model: str, data: str | None) -> int | None:
@@ -134,6 +141,36 @@ def require_length(name: str, tokens: int, seq: int) -> None:
         raise UsageError(
             f"data {name!r} has {tokens} tokens: a sample of {seq} needs {seq + 1}; lower --seq or give more text"
         )
+
+
+def require_vocab(name: str, token: int, vocab: int) -> None:
+    """Refuses a token outside a vocabulary of `vocab`."""
+    if token >= vocab:
+        raise UsageError(
+            f"data {name!r} holds token {token}, outside a vocabulary of {vocab}: "
+            f"give --vocab {token + 1} or more, or nanoGPT's uint16 tokens"
+        )
+
+
+def largest_token(path: Path) -> int:
+    """The largest id in nanoGPT's tokens that `text` let pass. A file is read once for as long as it stays as it is."""
+    with _readable(path):
+        state = path.stat()
+        return _largest_token(path, state.st_size, state.st_mtime_ns)
+
+
+@functools.cache
+def _largest_token(path: Path, size: int, changed: int) -> int:
+    """Of the file as it was when it had that size and was last changed at that time."""
+    import numpy as np  # slow to import, and only needed here
+
+    ids = np.memmap(path, dtype=NANOGPT_DTYPE, mode="r")
+    largest = 0
+    for start in range(0, size // NANOGPT_TOKEN_BYTES, TOKENS_AT_ONCE):
+        largest = max(largest, int(ids[start : start + TOKENS_AT_ONCE].max()))
+        if largest == np.iinfo(NANOGPT_DTYPE).max:
+            break
+    return largest
 
 
 def cifar(data: str) -> tuple[Cifar, tuple[Path, ...]]:

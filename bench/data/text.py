@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from bench.data import files
-from bench.errors import UsageError
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -39,11 +38,7 @@ class Tokens:
         random = np.random.default_rng((self.seed, step))
         starts = random.integers(0, len(self.ids) - self.seq, size=self.samples)  # [B]
         rows = self.ids[starts[:, None] + np.arange(self.seq + 1)].astype(np.int64)  # [B, T+1]
-        if rows.max() >= self.vocab:
-            raise UsageError(
-                f"data {self.name!r} holds token {rows.max()}, outside a vocabulary of {self.vocab}: "
-                "raise --vocab, or give nanoGPT's uint16 tokens"
-            )
+        files.require_vocab(self.name, int(rows.max()), self.vocab)
         both = torch.from_numpy(rows)
         # Clones lie in torch's allocator, where a meter sees them; what NumPy allocates it does not.
         inputs, targets = both[:, :-1], both[:, 1:]
@@ -63,6 +58,6 @@ def tokens(source: str | None, *, seq: int, samples: int, vocab: int, seed: int)
     else:
         name = source
         path = files.text(source)
-        ids = np.memmap(path, dtype="<u2" if files.is_tokens(path) else np.uint8, mode="r")
+        ids = np.memmap(path, dtype=files.NANOGPT_DTYPE if files.is_tokens(path) else np.uint8, mode="r")
     files.require_length(name, len(ids), seq)
     return Tokens(name=name, ids=ids, seq=seq, samples=samples, vocab=vocab, seed=seed)

@@ -1,0 +1,163 @@
+"""Sessions: what an interruption leaves behind, at the start and in mid-run, and what is said of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from synthetic_records import full
+
+from bench import probe, runner, session, signals
+from bench.case import Plan
+from bench.environment import capture
+from bench.runner import RunEvent, Settings, Summary
+from bench.session import Request, RunInterruptedError
+from bench.store import Store
+
+SLOW_PROBE = """\
+import subprocess, sys, time
+from pathlib import Path
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)  # of a slow probe"])
+Path("started").touch()
+time.sleep(600)  # slow probe
+"""
+"""A probe that takes its time, and has started a process of its own."""
+REQUEST = Request(
+    suite="quick", axes={"depth": "2", "method": "standard,bdia", "seed": "0", "train_steps": "0"}, out=Path("out"),
+    arguments=["run", "--depth", "2", "--out", "out"],
+)  # fmt: skip
+INTERRUPTS = pytest.mark.parametrize(
+    ("which", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted: "),
+        (signal.SIGTERM, 143, "interrupted by SIGTERM: "),
+        (signal.SIGHUP, 129, "interrupted by SIGHUP: "),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every test runs in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+
+def slow_probes() -> list[int]:
+    """The processes that SLOW_PROBE makes."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        words = " ".join(process.info["cmdline"] or [])
+        if "slow probe" in words and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process.pid)
+    return found
+
+
+def send_when(ready: Callable[[], bool], which: signal.Signals) -> threading.Thread:
+    """Sends this process the signal as soon as `ready`; or never, rather than when nobody heeds it."""
+
+    def send() -> None:
+        until = time.monotonic() + 20
+        while not ready() and time.monotonic() < until:
+            time.sleep(0.01)
+        if signal.getsignal(which) is not signal.SIG_DFL:
+            os.kill(os.getpid(), which)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    return thread
+
+
+@INTERRUPTS
+def test_an_interruption_at_the_start_leaves_no_process(
+    monkeypatch: pytest.MonkeyPatch, which: signal.Signals, code: int, said: str
+) -> None:
+    """Ctrl-C, SIGTERM and SIGHUP while the environment is probed end the probe and what it started, in one line."""
+    monkeypatch.setattr(probe, "_CODE", SLOW_PROBE)
+    before = signal.getsignal(which)
+    thread = send_when(Path("started").exists, which)
+    with pytest.raises(RunInterruptedError) as caught:
+        session.prepare(REQUEST)
+    thread.join()
+    assert caught.value.exit_code == code
+    assert str(caught.value) == f"{said}nothing was measured yet; give the same command again"
+    assert signal.getsignal(which) == before
+    until = time.monotonic() + 20
+    while slow_probes() and time.monotonic() < until:  # the system takes a moment to end what was killed
+        time.sleep(0.02)
+    assert slow_probes() == []
+
+
+@INTERRUPTS
+def test_an_interruption_in_mid_run_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, which: signal.Signals, code: int, said: str
+) -> None:
+    """The line tells how many of this run's cases are stored, and the command that goes on; whatever other cases the
+    directory holds do not count."""
+
+    def run(plans: Sequence[Plan], store: Store, settings: Settings, tell: Callable[[RunEvent], None]) -> Summary:
+        store.append(full(plans[0].case))
+        store.append(full(msgspec.structs.replace(plans[0].case, depth=99)))
+        if signal.getsignal(which) is not signal.SIG_DFL:
+            os.kill(os.getpid(), which)
+            time.sleep(20)
+        raise AssertionError("nobody heeds the signal")
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setattr(probe, "probe", lambda device, threads: capture("cpu", threads=threads))
+    prepared = session.prepare(REQUEST)
+    with pytest.raises(RunInterruptedError) as caught:
+        prepared.measure(lambda event: None, lambda message: None)
+    assert caught.value.exit_code == code
+    assert str(caught.value) == (
+        f"{said}1 of 2 cases are in out; go on with: bdia-bench run --depth 2 --out out --resume"
+    )
+
+
+def test_only_the_first_of_two_signals_counts() -> None:
+    """A second signal does not cut short what the first one began, and afterwards all is as it was."""
+    done = []
+
+    @signals.heeded()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            done.append("cleaned up")
+
+    with pytest.raises(signals.Terminated) as caught:
+        work()
+    assert (signals.number(caught.value), done) == (signal.SIGHUP, ["cleaned up"])
+    assert [signal.getsignal(which) for which in signals.HEEDED] == [signal.SIG_DFL] * 2
+
+
+def test_who_ignores_a_signal_still_does() -> None:
+    """Under nohup the end of the terminal ends no run."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.heeded():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_thread_leaves_signals_alone() -> None:
+    """Where Python lets no one handle signals, a session goes on without."""
+    seen: list[object] = []
+
+    def work() -> None:
+        with signals.heeded():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.SIG_DFL]
