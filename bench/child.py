@@ -60,7 +60,12 @@ def _time(job: Job, tell: Callable[[Event], None]) -> None:
     """Paired rounds of all members on one model. Weights play no part in time, so nothing is trained first, and every
     step begins at the same ones: a method whose gradients have gone wrong must not spoil the others' weights."""
     case = job.members[0].case
-    workload = build(case)
+    try:
+        workload = build(case)
+    except Exception as error:  # no member can be timed on a model that cannot be built
+        for member in range(len(job.members)):
+            tell(Finished(member, {}, *diagnosis(error)))
+        return
     # Kept on the CPU, so that they take no memory from the methods on a GPU.
     weights = [parameter.detach().to("cpu", copy=True) for parameter in workload.model.parameters()]
 

@@ -16,12 +16,17 @@ class ModuleState:
 
     def __init__(self, name: str, module: nn.Module) -> None:
         self._name = name
-        self._module = module
-        self._training = [part.training for part in module.modules()]
-        self._parameters = [(p, p._version) for p in module.parameters() if p.is_leaf and not p.is_inference()]
+        parts = tuple(module.modules())
+        self._training = [(part, part.training) for part in parts]
+        self._parameters = [
+            (part, key, parameter, parameter._version)
+            for part in parts
+            for key, parameter in part._parameters.items()
+            if parameter is not None and parameter.is_leaf and not parameter.is_inference()
+        ]
         self._buffers = [
             (part, key, _version(buffer))
-            for part in module.modules()
+            for part in parts
             for key, buffer in part._buffers.items()
             if buffer is not None
         ]
@@ -42,13 +47,14 @@ class ModuleState:
         Raises: TapeError where a parameter was changed in place since, or a part of the block was switched between
         train() and eval().
         """
-        now = {id(parameter) for parameter in self._module.parameters()}  # FSDP has others between forward and backward
-        if any(p._version != version for p, version in self._parameters if id(p) in now):
-            raise TapeError(
-                f"a parameter of {self._name} was changed in place between forward and backward (an optimiser step, "
-                f"say): go backward before changing weights"
-            )
-        if [part.training for part in self._module.modules()] != self._training:
+        for part, key, parameter, version in self._parameters:
+            # Another object in its place is no change of this one: FSDP has others between forward and backward.
+            if parameter._version != version and part._parameters.get(key) is parameter:
+                raise TapeError(
+                    f"a parameter of {self._name} was changed in place between forward and backward (an optimiser "
+                    f"step, say): go backward before changing weights"
+                )
+        if any(part.training is not training for part, training in self._training):
             raise TapeError(
                 f"{self._name} was switched between train() and eval() after the forward: switch after the backward"
             )
