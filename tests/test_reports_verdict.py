@@ -186,3 +186,13 @@ def test_a_caption_names_the_gpu() -> None:
     text = provenance({"environment": gpu})
     for part in ("2 × Some GPU", "80.0 GiB a GPU", "CUDA 13.0", "driver 555.1"):
         assert part in text
+
+
+def test_a_run_that_measured_time_alone_speaks_of_rates() -> None:
+    """Without memory and reconstruction the sentence is about rates, or says that there is nothing to compare."""
+    unmeasured = {"activation_bytes": None, "reconstruction": None, "bit_exact": None}
+    timed = [synthetic.full(synthetic.case(method), **unmeasured) for method in ("standard", "bdia")]
+    sentence = verdict(frame(timed))
+    assert "standard's rate; only time was measured" in sentence
+    assert "bdia at 0." in sentence
+    assert verdict(frame(timed[1:])) == "Only time was measured, and nothing to compare it with."
