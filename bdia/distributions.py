@@ -7,6 +7,7 @@ other distribution will do where activations are stored (Remark 1). Imports no t
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -137,7 +138,7 @@ def side_bits(gamma: Gamma) -> int | None:
     return m if mantissa == 0.5 and 0 <= m <= MAX_SIDE_BITS else None
 
 
-_KINDS = {"uniform": Uniform, "normal": Normal}
+_KINDS: dict[str, Callable[[float], Gamma]] = {"uniform": Uniform, "normal": Normal}
 
 
 def _parse_text(text: str) -> Gamma:
