@@ -175,6 +175,9 @@ def run_command(
     rerun: Annotated[
         str | None, typer.Option(metavar="failed|all", help="Go on, and measure these cases again.")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check every rebuilt activation; what it costs is in the figures.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -182,7 +185,7 @@ def run_command(
 
     request = session.Request(
         suite=name, axes=given, arguments=context.obj, data=data, out=out, timeout_seconds=timeout, rounds=rounds,
-        warmup=warmup, resume=resume, rerun=rerun,
+        warmup=warmup, resume=resume, rerun=rerun, verify=verify,
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
@@ -321,7 +324,7 @@ def check_command(
         if comparison.verdict != "same":
             print(comparison)
         if comparison.regression:
-            print(f"  measure it again: {compare.rerun_command(run.suite, comparison.case)}")
+            print(f"  measure it again: {compare.rerun_command(run.suite, comparison.case, verify=run.verified)}")
     print(f"{directory} against {path}: {compare.counted(found)}")
     if any(comparison.improvement for comparison in found):
         renewed = f"{PROGRAM} check {directory} --baseline {path} --update"
@@ -360,7 +363,8 @@ def _load(directory: Path) -> StoredRun:
 
 def _list_plans(plans: Sequence[Plan]) -> int:
     for plan in plans:
-        print(f"{plan.case.label()}: {', '.join(name for name in MEASUREMENTS if name in plan.measure)}")
+        measured = ", ".join(name for name in MEASUREMENTS if name in plan.measure)
+        print(f"{plan.case.label()}: {measured if plan.unsupported is None else f'unsupported, {plan.unsupported}'}")
     print(f"{_cases(len(plans))}; nothing was measured (--dry-run)")
     return errors.EXIT_OK
 

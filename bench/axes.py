@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, get_args
 
+from bench import gamma
 from bench.case import Dtype
 from bench.errors import UsageError
 
@@ -28,7 +29,8 @@ class Axis:
     """One axis: a field of `Case`, and what its values may be.
 
     `choices` are the only values of an axis of words (empty: any word). An axis of whole numbers has bounds,
-    both inclusive, in `low` and `high`; `why` says where an unusual bound comes from.
+    both inclusive, in `low` and `high`; `why` says where an unusual bound comes from. Where several spellings mean
+    the same, `spelling` gives the one to keep, and None for a value that is none; `spelled` says what it takes.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Axis:
     why: str = ""
     choices: tuple[str, ...] = ()
     alias: str | None = None
+    spelling: Callable[[object], str | None] | None = None
+    spelled: str = ""
 
     @property
     def option(self) -> str:
@@ -54,6 +58,8 @@ class Axis:
         if self.low is not None:
             bound = f"at least {self.low}" if self.high == LARGEST else f"from {self.low} to {self.high}"
             return f"a whole number {bound}{self.why}"
+        if self.spelling is not None:
+            return self.spelled
         return f"one of {', '.join(self.choices)}" if self.choices else "a name"
 
 
@@ -68,6 +74,9 @@ AXES: Final[tuple[Axis, ...]] = (
     Axis(
         "bits", "l of eq. 17: the stream is a multiple of 2^-l", low=1, high=23, alias="-l",
         why=" (fp32 has 24 significant bits)",
+    ),
+    Axis(
+        "gamma", "γ of BDIA: 0.25 for ±0.25, uniform:0.5, normal:0.3", spelling=gamma.text_of, spelled=gamma.EXPECTED
     ),
     Axis("vocab", "vocabulary size; follows the data unless given", low=2),
     Axis("dtype", "number formats", choices=get_args(Dtype)),
@@ -117,7 +126,7 @@ def parse(name: str, text: str, where: str | None = None) -> tuple[AxisValue, ..
 
 
 def check(name: str, value: object, where: str) -> AxisValue:
-    """`value` if it is one of axis `name`; `where` begins the error, such as `mine.toml: depth`.
+    """`value`, or its one spelling, if it is one of axis `name`; `where` begins the error, such as `mine.toml: depth`.
 
     Raises: UsageError with the value and what was expected.
     """
@@ -125,6 +134,10 @@ def check(name: str, value: object, where: str) -> AxisValue:
     if axis.low is not None:
         if isinstance(value, int) and not isinstance(value, bool) and axis.low <= value <= axis.high:
             return value
+    elif axis.spelling is not None:
+        spelled = axis.spelling(value)
+        if spelled is not None:
+            return spelled
     elif isinstance(value, str) and value and (not axis.choices or value in axis.choices):
         return value
     raise UsageError(f"{where} {shown(value)}: expected {axis.expected()}")

@@ -67,6 +67,11 @@ class StoredRun:
     """One line for each line of its results that had to be left out, and for each way in which a later start was
     in another environment."""
 
+    @property
+    def verified(self) -> bool:
+        """Whether it was run with `--verify`."""
+        return any(record.verify for record in self.records)
+
 
 @dataclass(frozen=True)
 class EnvironmentChange:

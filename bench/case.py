@@ -6,16 +6,20 @@ from typing import Literal
 
 import msgspec
 
+from bench import gamma
+
 Dtype = Literal["fp32", "bf16-amp", "bf16"]
 Measurement = Literal["memory", "throughput", "reconstruction", "gradients"]
+METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma")
+"""The method and what belongs to it: cases that differ in nothing else are compared side by side."""
 MEASUREMENTS: tuple[Measurement, ...] = ("memory", "throughput", "reconstruction", "gradients")
 
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what is computed. Field names are the command line's options.
 
-    An axis that the method or the model does not have is None: `bits` for a rule that does not quantise,
-    `seq` and `vocab` for a vision model.
+    An axis that the method or the model does not have is None: `bits` for a rule that does not quantise, `gamma` for
+    one that draws none, `seq` and `vocab` for a vision model.
     """
 
     method: str
@@ -31,6 +35,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Samples a step, B."""
     bits: int | None
     """l of eq. 17."""
+    gamma: str | None = None
+    """The distribution of γ, as `bench.gamma.text_of` spells it."""
     vocab: int | None
     dtype: Dtype
     train_steps: int
@@ -41,13 +47,18 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None
     """Path of the user's data; None for the built-in data."""
 
+    def __post_init__(self) -> None:
+        """Records and baselines from before there was a choice of γ are of ±½."""
+        if self.gamma is None and gamma.drawn_by(self.method):
+            msgspec.structs.force_setattr(self, "gamma", gamma.DEFAULT)
+
     def group(self) -> tuple[object, ...]:
-        """Cases of one group differ only in the method (and its bits), so their times can be paired."""
-        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in ("method", "bits"))
+        """Cases of one group differ only in the method (and its bits and gamma), so their times can be paired."""
+        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in METHOD_AXES)
 
     def label(self) -> str:
         """A short name for progress lines and messages, such as `bdia gpt depth=6 width=128 seed=0`."""
-        shown = ("depth", "width", "heads", "seq", "batch", "bits", "dtype", "train_steps", "device", "seed")
+        shown = ("depth", "width", "heads", "seq", "batch", "bits", "gamma", "dtype", "train_steps", "device", "seed")
         axes = " ".join(f"{name}={getattr(self, name)}" for name in shown if getattr(self, name) is not None)
         return f"{self.method} {self.model} {axes}"
 
@@ -57,3 +68,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     case: Case
     measure: frozenset[Measurement]
+    verify: bool = False
+    """Attach with `verify=True`: every rebuilt activation is checked, at a cost that is measured with the rest."""
+    unsupported: str | None = None
+    """Why a case that a sweep asks for cannot be; there is nothing to measure of it then."""

@@ -18,12 +18,13 @@ from torch import Tensor
 
 import bdia
 from bdia.errors import HeadroomError
-from bdia.methods import Method
 from bench import resolve
+from bench.attaching import attach
 from bench.case import Case, Plan
 from bench.errors import BenchError
 from bench.meters import is_out_of_memory, throughput
 from bench.meters.gradients import measure_gradients
+from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
 from bench.protocol import Event, Finished, Job, Started
@@ -73,7 +74,7 @@ def _time(job: Job, tell: Callable[[Event], None]) -> None:
         def attach() -> AbstractContextManager[object]:
             tell(Started(member))
             _rewind(workload, weights)
-            return _attach(workload, job.members[member].case)
+            return _attach(workload, job.members[member])
 
         return attach
 
@@ -116,7 +117,7 @@ def _measure(member: int, plan: Plan) -> Finished:
     note: str | None = None
     try:
         if "memory" in plan.measure:
-            unsupported = _memory(plan.case, fields)
+            unsupported = _memory(plan, fields)
             gc.collect()
         beyond, note = _correctness(plan, fields)
         unsupported = unsupported or beyond
@@ -128,22 +129,22 @@ def _measure(member: int, plan: Plan) -> Finished:
     return Finished(member, fields, "ok", note)
 
 
-def _memory(case: Case, fields: Fields) -> str | None:
+def _memory(plan: Plan, fields: Fields) -> str | None:
     """Adds the memory fields. Beyond the exact range it says so, and the bytes are measured without the guard."""
     try:
-        _read_memory(case, fields, guarded=True)
+        _read_memory(plan, fields, guarded=True)
     except HeadroomError as error:
         message = str(error)
     else:
         return None
     gc.collect()
-    _read_memory(case, fields, guarded=False)
+    _read_memory(plan, fields, guarded=False)
     return message
 
 
-def _read_memory(case: Case, fields: Fields, *, guarded: bool) -> None:
-    workload = build(case)
-    with _attach(workload, case) as handle, nullcontext() if guarded else handle.unguarded():
+def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
+    workload = build(plan.case)
+    with _attach(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
         reading = measure_memory(workload, handle, workload.batch[0].device)
     fields.update(vars(reading))
 
@@ -159,45 +160,35 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     if case.train_steps:
         # The stored twin's gradients are exact for every rule, so a method is not measured on weights that its
         # own wrong gradients have spoilt.
-        with _attach(workload, case, method.twin()) as handle, handle.unguarded():
+        with _attach(workload, plan, twin=True) as handle, handle.unguarded():
             train(workload, case.train_steps)
-    unsupported, note = _look(workload, case, fields), None
+    options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": plan.verify}
+    unsupported, note = _look(workload, plan, fields), None
     if "reconstruction" in plan.measure:
         torch.manual_seed(case.seed)
-        reading = measure_reconstruction(workload, method, case.bits, seed=case.seed)
+        reading = measure_reconstruction(workload, method, case.bits, **options)
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
             note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
         torch.manual_seed(case.seed)
-        gradients = measure_gradients(workload, method, case.bits, seed=case.seed)
+        gradients = measure_gradients(workload, method, case.bits, **options)
         fields["gradient_error"] = gradients.gradient_error
         note = note or gradients.message
     return unsupported, note
 
 
-class _Glance:
-    """Remembers the number format of the stream."""
-
-    dtype: str | None = None
-
-    def forwarded(self, call: int, x: Tensor) -> None:
-        self.dtype = str(x.dtype).removeprefix("torch.")
-
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        pass
-
-
-def _look(workload: Workload, case: Case, fields: Fields) -> str | None:
-    """Adds what one forward tells: its loss, the format of the stream and the headroom. Returns why the case is
+def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
+    """Adds what one forward tells: the losses, the format of the stream and the headroom. Returns why the case is
     unsupported, or None."""
+    case = plan.case
     torch.manual_seed(case.seed)
-    glance = _Glance()
-    with _attach(workload, case) as handle, handle.observing(glance), handle.unguarded(), torch.no_grad():
-        fields["loss"] = float(workload.loss(workload.model, workload.batch))
-    fields["stream_dtype"] = glance.dtype
-    headroom = handle.headroom
+    reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
+    fields["loss"] = fields["loss_method"] = reading.loss_method
+    fields["loss_plain"] = reading.loss_plain
+    fields["stream_dtype"] = reading.stream_dtype
+    headroom = reading.headroom
     if headroom is None:
         return None
     fields["max_abs"], fields["largest_bits"] = headroom.max_abs, headroom.largest_bits
@@ -224,10 +215,11 @@ def _facts(workload: Workload, case: Case) -> Fields:
     }
 
 
-def _attach(workload: Workload, case: Case, method: Method | None = None) -> bdia.Handle:
-    options = {} if case.bits is None else {"bits": case.bits}
-    chosen = method or resolve.method(case.method)
-    return bdia.attach(workload.model, chosen, seed=case.seed, blocks=workload.blocks, **options)
+def _attach(workload: Workload, plan: Plan, *, twin: bool = False) -> bdia.Handle:
+    """The plan's method on the workload, or its stored twin, of which there is nothing to verify."""
+    case, method = plan.case, resolve.method(plan.case.method)
+    chosen, verify = (method.twin(), False) if twin else (method, plan.verify)
+    return attach(workload, chosen, seed=case.seed, bits=case.bits, gamma=case.gamma, verify=verify)
 
 
 def _nothing() -> None:

@@ -135,14 +135,14 @@ def counted(comparisons: Iterable[Judged]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
-def rerun_command(suite: str, case: Case) -> str:
+def rerun_command(suite: str, case: Case, *, verify: bool = False) -> str:
     """The command that measures this one case again, into a folder of its own."""
     words = ["bdia-bench", "run", suite]
     for name in case.__struct_fields__:
         value = getattr(case, name)
         if value is not None:
             words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return shlex.join([*words, "--verify"] if verify else words)
 
 
 def _pair(case: Case, old: Measured, new: Measured, tolerance: Tolerance) -> list[Comparison]:

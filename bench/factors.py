@@ -19,9 +19,9 @@ from bench.errors import UsageError
 
 ORDER: Final = (
     "model", "dtype", "device", "width", "heads", "seq", "batch", "vocab", "depth", "train_steps", "seed",
-    "method", "bits",
+    "method", "bits", "gamma",
 )  # fmt: skip
-"""The slowest axis first, so that the points that differ only in method and bits are neighbours."""
+"""The slowest axis first, so that the points that differ only in method, bits and gamma are neighbours."""
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmu
     """
     timed = "throughput" in plan.measure
     basis = (
-        private.case(plan.case), sorted(plan.measure), environment, code, resolve.source(plan.case.method), data,
-        threads, rounds if timed else 0, warmup if timed else 0,
+        private.case(plan.case), sorted(plan.measure), plan.verify, environment, code,
+        resolve.source(plan.case.method), data, threads, rounds if timed else 0, warmup if timed else 0,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(basis)).hexdigest()[:16]
 

@@ -11,13 +11,19 @@ from typing import Final
 import msgspec
 
 from bdia.methods import STORED
-from bench import axes, data, models, resolve
+from bench import axes, data, gamma, models, resolve
 from bench.axes import AxisValue
 from bench.case import Case, Measurement, Plan
 from bench.data.files import BYTE_VOCAB
 from bench.errors import UsageError
 
-FALLBACK: Final[Mapping[str, AxisValue]] = {"bits": 9, "dtype": "fp32", "train_steps": 0, "seed": 0}
+FALLBACK: Final[Mapping[str, AxisValue]] = {
+    "bits": 9,
+    "gamma": gamma.DEFAULT,
+    "dtype": "fp32",
+    "train_steps": 0,
+    "seed": 0,
+}
 """Axes that a suite may leave out; a model's own sizes come from its table. l = 9 is the paper's for ViT."""
 
 SOME_MODELS_ONLY: Final = ("seq", "vocab")
@@ -25,11 +31,14 @@ SOME_MODELS_ONLY: Final = ("seq", "vocab")
 
 
 def plan(
-    point: Mapping[str, AxisValue], measure: frozenset[Measurement], *, device: str, path: str | None, where: str
-) -> Plan:
+    point: Mapping[str, AxisValue], measure: frozenset[Measurement], *, device: str, path: str | None, where: str,
+    verify: bool = False,
+) -> Plan:  # fmt: skip
     """The case at `point`, and those of the measurements that its method has.
 
-    Reconstruction is for methods that rebuild activations, gradient error for those that do not store them all.
+    Reconstruction is for methods that rebuild activations, gradient error for those that do not store them all,
+    verification for those that rebuild them exactly. A γ that the method cannot have makes the case `unsupported`:
+    whether that is an error is for the whole sweep to say.
 
     Raises: UsageError, begun by `where`, for an unknown method or model, an axis that is not given, a width that
     the heads do not divide, and data that will not do.
@@ -48,6 +57,8 @@ def plan(
             values[name] = None
     if not method.quantised:
         values["bits"] = None
+    if not gamma.draws(method):
+        values["gamma"] = None
     if "vocab" in model.axes:
         values["vocab"] = _vocab(model.name, path, point.get("vocab"), where)
     for name in axes.NAMES:
@@ -68,7 +79,13 @@ def plan(
         "reconstruction": method.reversible,
         "gradients": method.strategy != STORED,
     }
-    return Plan(case=case, measure=frozenset(name for name in measure if has[name]))
+    unsupported = None if case.gamma is None else gamma.obstacle(method, case.gamma)
+    return Plan(
+        case=case,
+        measure=frozenset(name for name in measure if has[name] and unsupported is None),
+        verify=verify and method.reversible and method.quantised,
+        unsupported=unsupported,
+    )
 
 
 def _vocab(model: str, path: str | None, given: AxisValue | None, where: str) -> int | None:

@@ -37,6 +37,8 @@ class Record(Case, frozen=True, kw_only=True):
     """Digest of the case, the environment, the code and the settings: what resuming goes by."""
     status: Status = "ok"
     message: str | None = None
+    verify: bool = False
+    """Every rebuilt activation was checked, and what that costs is in the figures."""
 
     # Sizes
     parameters: int | None = None
@@ -72,7 +74,11 @@ class Record(Case, frozen=True, kw_only=True):
 
     # Correctness
     loss: float | None = None
-    """Training loss of the measured step."""
+    """Training loss of the measured step: `loss_method`, under its older name."""
+    loss_plain: float | None = None
+    """The same batch at the same weights under the plain transformer, in training mode and from the same RNG state."""
+    loss_method: float | None = None
+    """And under the method, which computes another function where it quantises or draws γ."""
     reconstruction: list[BlockError] | None = None
     bit_exact: bool | None = None
     gradient_error: float | None = None

@@ -1,6 +1,6 @@
 """The parent: takes plans group by group through child processes, and stores a record of each case.
 
-For each group (cases that differ only in method and its bits): one child times all members in paired rounds, then
+For each group (cases that differ only in method, bits and gamma): one child times all members in paired rounds, then
 each member that has its memory measured gets a fresh child; the others share one. A child that fails, whatever
 the way, makes a record that says so, and the run goes on. Imports no torch, and shows nothing: it tells `on_event`.
 """
@@ -103,7 +103,7 @@ def run(plans: Sequence[Plan], store: Store, settings: Settings, on_event: Calla
 
 
 def groups(plans: Iterable[Plan]) -> list[list[Plan]]:
-    """The plans that differ only in method and bits together, in the order of each group's first."""
+    """The plans that differ only in method, bits and gamma together, in the order of each group's first."""
     found: dict[tuple[object, ...], list[Plan]] = {}
     for plan in plans:
         found.setdefault(plan.case.group(), []).append(plan)
@@ -162,7 +162,7 @@ class _Run:
         if any("throughput" in plan.measure for plan in todo):
             jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
         jobs += [self._job("measure", [plan]) for plan in todo if "memory" in plan.measure]
-        rest = [plan for plan in todo if "memory" not in plan.measure and plan.measure != {"throughput"}]
+        rest = [plan for plan in todo if "memory" not in plan.measure and plan.measure - {"throughput"}]
         return [*jobs, self._job("measure", rest)] if rest else jobs
 
     def _is_timed(self, plan: Plan) -> bool:
@@ -187,7 +187,8 @@ class _Run:
                 self._measure(job, times)
         for plan in group:
             if plan not in self._done:
-                self._record(plan, times[plan])
+                refused = Outcome(status="unsupported", message=plan.unsupported)
+                self._record(plan, refused if plan.unsupported else times[plan])
 
     def _time(self, job: Job) -> dict[Plan, Outcome]:
         """Times the members of a group together. Who fails is left out, and the others begin again, so that all
@@ -260,7 +261,7 @@ class _Run:
             values.update(outcome.fields)
         values.update(
             suite=self._settings.suite, fingerprint=self._prints[plan], status=gravest.status,
-            message=gravest.message, threads=self._settings.threads,
+            message=gravest.message, threads=self._settings.threads, verify=plan.verify,
         )  # fmt: skip
         record = self._store.append(msgspec.convert(values, Record))
         self._done[plan] = record

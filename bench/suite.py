@@ -25,7 +25,7 @@ import msgspec
 
 from bench import axes, factors, models, points, resolve
 from bench.axes import AxisValue
-from bench.case import MEASUREMENTS, Measurement, Plan
+from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.errors import UsageError
 from bench.factors import Grid
 
@@ -60,28 +60,34 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     gpu: Grid
     blocks: tuple[Block, ...]
 
-    def plans(self, overrides: Mapping[str, Sequence[AxisValue]], device: str, data: str | None = None) -> list[Plan]:
+    def plans(
+        self, overrides: Mapping[str, Sequence[AxisValue]], device: str, data: str | None = None, *,
+        verify: bool = False,
+    ) -> list[Plan]:  # fmt: skip
         """The cases of this suite on `device` (`cpu` or `cuda`), each once, with what to measure of it.
 
         `overrides` replaces axes everywhere (values as `bench.axes.parse` returns them); `data` is the path
-        of the user's data. Equal cases are merged, their measurements united.
+        of the user's data; `verify` has what is rebuilt exactly checked as well. Equal cases are merged, their
+        measurements united.
 
         Raises: UsageError, before anything runs, where a case cannot be, or an axis is overridden that no case has.
         """
         where = self.file
         above = tuple(factors.single(name, values) for name, values in overrides.items() if name != "device")
-        measured: dict[Any, frozenset[Measurement]] = {}
+        found: dict[Case, Plan] = {}
         for block in self.blocks:
             # A block that picks one row of a zip must not keep the command line from picking another.
             own = tuple(factor for factor in block.grid if not set(factor.names) <= overrides.keys())
             grid = factors.overlay(self.cpu if device == "cpu" else self.gpu, own, where)
             for point in factors.points(factors.overlay(grid, above, where)):
-                plan = points.plan(point, block.measure, device=device, path=data, where=where)
-                if plan.measure:
-                    measured[plan.case] = measured.get(plan.case, frozenset()) | plan.measure
-        if not measured:
+                plan = points.plan(point, block.measure, device=device, path=data, where=where, verify=verify)
+                if plan.measure or plan.unsupported:
+                    before = found.get(plan.case, plan)
+                    found[plan.case] = msgspec.structs.replace(plan, measure=before.measure | plan.measure)
+        if not found:
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
-        plans = [Plan(case=case, measure=measure) for case, measure in measured.items()]
+        plans = list(found.values())
+        _refuse_gammas(plans, where)
         for name in points.SOME_MODELS_ONLY:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
                 given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
@@ -201,6 +207,15 @@ def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
         except UsageError as error:
             raise UsageError(f"{where}: {name}: {error}") from error
     return checked
+
+
+def _refuse_gammas(plans: Sequence[Plan], where: str) -> None:
+    """A γ that no method of the sweep can have is a slip. One that some have and others lack is a question about the
+    former, so that the latter's cases become rows that say why there is nothing to measure."""
+    taken = {plan.case.gamma for plan in plans if plan.unsupported is None}
+    for plan in plans:
+        if plan.unsupported is not None and plan.case.gamma not in taken:
+            raise UsageError(f"{where}: {plan.unsupported}")
 
 
 def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> None:

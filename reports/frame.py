@@ -2,7 +2,7 @@
 
 Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes. Beside the record's fields:
 
-    group                    cases that differ only in method and bits share a number
+    group                    cases that differ only in method, bits and gamma share a number
     activation_ratio         activation_bytes over that of `standard` in the same group
     step_seconds_median
     rate_ratio               median over paired rounds of standard's step_seconds[i] / this step_seconds[i]
@@ -26,7 +26,8 @@ import msgspec
 import pandas as pd
 
 from bdia.methods import names as method_names
-from bench.case import Case
+from bench import gamma
+from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
 AXES: tuple[str, ...] = Case.__struct_fields__
@@ -100,10 +101,11 @@ def method_rank(name: str) -> tuple[int, str]:
 
 
 def grid_order(case: Case) -> tuple[object, ...]:
-    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l."""
-    axes = [getattr(case, name) for name in AXES if name not in ("method", "bits")]
+    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l
+    and γ."""
+    axes = [getattr(case, name) for name in AXES if name not in METHOD_AXES]
     group = tuple((value is not None, value) for value in axes)
-    return (*group, method_rank(case.method), case.bits or 0)
+    return (*group, method_rank(case.method), case.bits or 0, gamma.rank(case.gamma))
 
 
 def _field_dtypes() -> dict[str, str]:

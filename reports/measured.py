@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, worst_error
@@ -37,8 +38,8 @@ def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
     metrics = [metric for metric in metrics if part in (None, metric.part)]
     if not metrics:
         return None
-    axes = settings.varying(rows, leave_out=("method", "bits"))
-    tail: tuple[str, ...] = ("bits",) if "bits" in settings.varying(rows) else ()
+    axes = settings.varying(rows, leave_out=METHOD_AXES)
+    tail = settings.of_the_method(rows)
     notes = Notes()
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None

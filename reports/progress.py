@@ -85,7 +85,7 @@ class Live(AbstractContextManager["Live"]):
         return Text.assemble(done, row, left)
 
     def _doing(self, event: JobStarted) -> str:
-        """What the child is at: a case, or several that differ in method and l only."""
+        """What the child is at: a case, or several that differ in method, l and γ only."""
         one = self._name(event.cases[0])
         if event.kind == "measure":
             return f"measuring {one}" if len(event.cases) == 1 else f"measuring {len(event.cases)} cases from {one} on"

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.frame import AXES
 from reports.settings import Row
@@ -51,8 +52,8 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
     """A row for all cases equal in all but the seed: median and range of their errors; None without rows."""
     if not rows:
         return None
-    axes = settings.varying(rows, leave_out=("method", "bits", "seed"))
-    tail: tuple[str, ...] = ("bits",) if "bits" in settings.varying(rows) else ()
+    axes = settings.varying(rows, leave_out=(*METHOD_AXES, "seed"))
+    tail = settings.of_the_method(rows)
     notes = Notes((*axes, *tail, "seed"))
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -135,4 +136,4 @@ def _reconstruction_only(row: Row) -> bool:
 
 
 def _point(row: Row) -> tuple[Any, ...]:
-    return tuple(row[axis] for axis in AXES if axis not in ("method", "bits", "seed", "train_steps"))
+    return tuple(row[axis] for axis in AXES if axis not in (*METHOD_AXES, "seed", "train_steps"))

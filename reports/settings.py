@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench import gamma
+from bench.case import METHOD_AXES
 from reports import units
 from reports.frame import AXES
 
 Row = Mapping[str, Any]
 
-NAMES: Mapping[str, str] = {"bits": "l", "train_steps": "train steps"}
+NAMES: Mapping[str, str] = {"bits": "l", "gamma": "γ", "train_steps": "train steps"}
 """What an axis is called in print, where that is not its name."""
 _TIED: Mapping[str, str] = {"heads": "width"}
 """An axis that says nothing of its own where it follows from another."""
@@ -31,6 +33,11 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
     return tuple(axis for axis in found if not _follows(axis, found, rows))
 
 
+def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Of the method's own axes, l and γ, those that vary."""
+    return tuple(axis for axis in varying(rows) if axis in METHOD_AXES)
+
+
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
     """The axes with one value throughout, and that value."""
     values = {axis: {row[axis] for row in rows if row[axis] is not None} for axis in AXES if axis != "method"}
@@ -47,8 +54,12 @@ def values(row: Row, axes: Iterable[str]) -> list[str]:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`."""
-    return " · ".join(_phrase(axis, value) for axis, value in constants(rows).items())
+    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. The paper's γ
+    goes without saying."""
+    held = constants(rows)
+    if held.get("gamma") == gamma.DEFAULT:
+        del held["gamma"]
+    return " · ".join(_phrase(axis, value) for axis, value in held.items())
 
 
 def picked(chosen: Sequence[Row], found: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bdia.methods import METHODS
+from bench import gamma
 from reports import settings, units
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
@@ -45,7 +46,13 @@ def subject_of(found: Sequence[Row]) -> Row | None:
 
     def size(row: Row) -> tuple[Any, ...]:
         telling = tuple(row[axis] or 0 for axis in _TELLING)
-        return (*telling, row["group"] in beside, row["bits"] == PREFERRED_BITS, -row["seed"])
+        return (
+            *telling,
+            row["group"] in beside,
+            row["bits"] == PREFERRED_BITS,
+            row["gamma"] == gamma.DEFAULT,
+            -row["seed"],
+        )
 
     return max(candidates, key=size, default=None)
 

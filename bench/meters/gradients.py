@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor
 import bdia
 from bdia.backprop import rng
 from bdia.methods import Method, get
+from bench.attaching import attach
 from bench.meters import MeterError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -34,7 +36,13 @@ class GradientReading:
 
 
 def measure_gradients(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: str | None = None,
+    verify: bool = False,
 ) -> GradientReading:
     """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
     activations: same weights, batch, γ (by `seed`) and RNG state. Where the twin does not fit into memory there is
@@ -48,12 +56,13 @@ def measure_gradients(
     chosen = get(method) if isinstance(method, str) else method
     device = workload.batch[0].device
     before = rng.state_of(device)
+    put_on = functools.partial(attach, workload, bits=bits, gamma=gamma, seed=seed)
     with _repeatable(device):
         with rng.restored(before, device):
-            gradients = _gradients(workload, chosen, bits, seed)
+            gradients = _gradients(workload, put_on(chosen, verify=verify))
         try:
             with rng.restored(before, device):
-                reference = _gradients(workload, chosen.twin(), bits, seed)
+                reference = _gradients(workload, put_on(chosen.twin()))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -95,12 +104,12 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
-    model, options = workload.model, {} if bits is None else {"bits": bits}
+def _gradients(workload: Workload, attached: bdia.Handle) -> dict[str, Tensor | None]:
+    """Gradients by parameter with a method on, which is taken off again."""
     workload.optimizer.zero_grad(set_to_none=True)
-    with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
-        torch.autograd.backward(workload.loss(model, workload.batch))
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    with attached, attached.unguarded():
+        torch.autograd.backward(workload.loss(workload.model, workload.batch))
+    gradients = {name: parameter.grad for name, parameter in workload.model.named_parameters()}
     workload.optimizer.zero_grad(set_to_none=True)
     return gradients
 

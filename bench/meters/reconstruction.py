@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-import bdia
 from bdia.methods import Method, get
+from bench.attaching import attach
 from bench.record import BlockError
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Observer:
     """Keeps a copy of each x_k of the forward, and compares the rebuilt x_k with it.
 
     The engine hands over x_0 … x_{N-1}, the blocks' inputs. x_0 … x_{N-2} are rebuilt; x_{N-1} and x_N are what
-    the backward starts from, so that the error of block N-1 is trivially 0. It is reported with the others.
+    the backward starts from, so that the error of block N-1 is trivially 0. It is reported with the others. An
+    encoder-decoder has two such chains, and its blocks are numbered through, in the order they run.
     """
 
     errors: dict[int, BlockError] = field(default_factory=dict)
@@ -80,7 +81,13 @@ def block_error(block: int, expected: Tensor, rebuilt: Tensor) -> BlockError:
 
 
 def measure_reconstruction(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: str | None = None,
+    verify: bool = False,
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
 
@@ -93,9 +100,8 @@ def measure_reconstruction(
     if not chosen.reversible:
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
     observer = Observer()
-    options = {} if bits is None else {"bits": bits}
     with (
-        bdia.attach(workload.model, chosen, seed=seed, blocks=workload.blocks, **options) as handle,
+        attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify) as handle,
         handle.observing(observer),
         handle.unguarded(),
     ):

@@ -44,6 +44,7 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
             {
                 "method": method,
                 "bits": members[0]["bits"],
+                "gamma": members[0]["gamma"],
                 axis: value,
                 "status": "ok" if measured else members[0]["status"],
                 "activation_bytes": statistics.median_low(sizes) if sizes else None,
@@ -52,7 +53,7 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
         )
     if len({row[axis] for row in numbers if row["activation_bytes"] is not None}) < 2:
         numbers = []
-    schema = {"method": "string", "bits": "Int64", axis: "Int64", "status": "string"}
+    schema = {**select.VERSION, axis: "Int64", "status": "string"}
     return select.numbers(numbers, schema | {"activation_bytes": "Int64", "bits_per_activation": "Float64"})
 
 
@@ -146,7 +147,7 @@ def needs(axis: str) -> str:
 
 
 def _chosen(found: Sequence[Row], axis: str) -> list[Row]:
-    return select.one_precision(select.comparable(found, [axis], _measured, by=[axis, "method"]))
+    return select.one_version(select.comparable(found, [axis], _measured, by=[axis, "method"]))
 
 
 def _measured(row: Row) -> bool:

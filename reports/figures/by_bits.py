@@ -28,7 +28,7 @@ def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     measured = [row for row in numbers if row["bits"] is not None and row["worst_max_abs_error"] is not None]
     if len({row["bits"] for row in measured}) < 2:
         numbers = []
-    schema = {"method": "string", "bits": "Int64", "status": "string", "seeds": "Int64"}
+    schema = {**select.VERSION, "status": "string", "seeds": "Int64"}
     schema |= {"worst_max_abs_error": "Float64", "largest_bits": "Int64"}
     return select.numbers(sorted(numbers, key=lambda row: (method_rank(row["method"]), row["bits"] or 0)), schema)
 
@@ -113,7 +113,7 @@ def _cliff(ax: Axes, points: Sequence[Row]) -> None:
 
 
 def _chosen(found: Sequence[Row]) -> list[Row]:
-    return select.comparable(found, [], _rebuilt, by=["bits", "method"])
+    return select.one_gamma(select.comparable(found, [], _rebuilt, by=["bits", "method"]))
 
 
 def _rebuilt(row: Row) -> bool:
@@ -127,6 +127,7 @@ def _point(members: Sequence[Row]) -> dict[str, Any]:
     return {
         "method": first["method"],
         "bits": first["bits"],
+        "gamma": first["gamma"],
         "status": beyond[0] if beyond else "ok",
         "seeds": len(errors),
         "worst_max_abs_error": max(errors, default=None),

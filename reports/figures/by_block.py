@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from reports import units
+from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
 from reports.frame import rows
@@ -19,8 +20,7 @@ from reports.settings import Row
 
 NEEDS = "cases whose reconstruction was measured"
 _SCHEMA = {
-    "method": "string",
-    "bits": "Int64",
+    **select.VERSION,
     "train_steps": "Int64",
     "block": "Int64",
     "seeds": "Int64",
@@ -31,27 +31,28 @@ _SCHEMA = {
 }
 _MARKS = 24
 """Marks on a line, at most: of more blocks, every second or third has one."""
-_PRECISIONS = 3
-"""Values of l that are told apart, at most; more are a matter for `error_bits`."""
+_VERSIONS = 3
+"""Pairs of l and γ that are told apart, at most; more l are a matter for `error_bits`."""
 _INVERSES = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
 def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What `fig1` plots: for each method, l, `train_steps` and block, `max_abs_error` over the seeds.
+    """What `fig1` plots: for each method, l, γ, `train_steps` and block, `max_abs_error` over the seeds.
 
     `not_finite` counts the seeds whose error is not, which the median and the range leave out."""
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in _chosen(rows(frame)):
         for entry in row["reconstruction"] or ():
-            key = (row["method"], row["bits"], row["train_steps"], entry["block"])
+            key = (row["method"], row["bits"], row["gamma"], row["train_steps"], entry["block"])
             series.setdefault(key, []).append(entry)
     found = []
-    for (method, bits, train_steps, block), members in series.items():
+    for (method, bits, gamma, train_steps, block), members in series.items():
         errors = [entry["max_abs_error"] for entry in members if entry["max_abs_error"] is not None]
         found.append(
             {
                 "method": method,
                 "bits": bits,
+                "gamma": gamma,
                 "train_steps": train_steps,
                 "block": block,
                 "seeds": len(members),
@@ -80,23 +81,22 @@ def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     points = select.required(fig1_numbers(frame), NEEDS)
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
-        series.setdefault((row["method"], row["bits"], row["train_steps"]), []).append(row)
+        series.setdefault((row["method"], row["bits"], row["gamma"], row["train_steps"]), []).append(row)
     errors = [row[f"{which}_max_abs_error"] for row in points for which in ("median", "lowest", "highest")]
     exact = [key for key, members in series.items() if any(row["median_max_abs_error"] == 0 for row in members)]
-    steps = sorted({train_steps for _, _, train_steps in series})
+    steps = sorted({train_steps for *_, train_steps in series})
     last = max([1, *(row["block"] for row in points)])
     with style.axes(ax) as ax:
-        looks = style.looks(method for method, _, _ in series)
+        looks = style.looks(method for method, *_ in series)
         axis = zero.zero_axis(ax, [error for error in errors if error is not None])
         lanes = {key: axis.zero(lane, len(exact)) for lane, key in enumerate(exact)}
         ax.set_xlim(-0.035 * last, 1.035 * last)
         for key, members in series.items():
-            _line(ax, axis, members, looks[key[0]], filled=key[2] == steps[0], zero_at=lanes.get(key, axis.zero()))
+            _line(ax, axis, members, looks[key[0]], filled=key[-1] == steps[0], zero_at=lanes.get(key, axis.zero()))
         _reference(ax, axis, points)
         ends: dict[str, list[float]] = {}
         for key, members in series.items():
-            method, bits, _ = key
-            text = _label(method, bits if len({other[1] for other in series if other[0] == method}) > 1 else None)
+            text = _label(members[0], points)
             ends.setdefault(text, []).append(_end(members, lanes.get(key, axis.top)))
         label_ends(
             ax,
@@ -197,17 +197,24 @@ def _end(members: Sequence[Row], otherwise: float) -> float:
     return float(max(above, key=lambda row: row["block"])["median_max_abs_error"]) if above else otherwise
 
 
-def _label(method: str, bits: int | None) -> str:
-    parts = (_INVERSES.get(method), None if bits is None else f"l={bits}")
+def _label(row: Row, points: Sequence[Row]) -> str:
+    """The method, its inverse, and what tells this l and γ from the others of the method."""
+    method = row["method"]
+    others = [point for point in points if point["method"] == method]
+    told = [axis for axis in ("bits", "gamma") if len({point[axis] for point in others}) > 1]
+    parts = (_INVERSES.get(method), *(f"{settings.name_of(axis)}={row[axis]}" for axis in told))
     said = ", ".join(part for part in parts if part)
     return f"{method}\n{said}" if said else method
 
 
 def _chosen(found: Sequence[Row]) -> Sequence[Row]:
-    """The rows of the one setting that is drawn; of a sweep over l, one l a method."""
+    """The rows of the one setting that is drawn; of a sweep over γ or l, one a method."""
     chosen = select.comparable(found, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
-    precisions = {row["bits"] for row in chosen if row["bits"] is not None}
-    return chosen if len(precisions) <= _PRECISIONS else select.one_precision(chosen)
+    for narrowed in (select.one_gamma, select.one_precision):
+        versions = {(row["method"], row["bits"], row["gamma"]) for row in chosen}
+        if max(Counter(method for method, _, _ in versions).values(), default=0) > _VERSIONS:
+            chosen = narrowed(chosen)
+    return chosen
 
 
 def _rebuilt(row: Row) -> bool:

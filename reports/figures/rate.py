@@ -37,7 +37,12 @@ def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataF
     numbers = [_point(members, along) for members in points.values()]
     if all(row["rate_ratio"] is None for row in numbers):
         numbers = []
-    schema = {"method": "string", "bits": "Int64", along: "Int64", "status": "string", "rounds": "Int64"}
+    schema = {
+        **select.VERSION,
+        along: "Int64",
+        "status": "string",
+        "rounds": "Int64",
+    }
     ratios = ("rate_ratio", "rate_ratio_low", "rate_ratio_high")
     return select.numbers(numbers, schema | dict.fromkeys(ratios, "Float64"))
 
@@ -54,7 +59,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
     Returns the axes. Raises: UsageError where no case was timed side by side with standard."""
     table = throughput_numbers(frame, axis)
     points = select.required(table, NEEDS)
-    along = str(table.columns[2])
+    along = str(table.columns[3])
     values = sorted({row[along] for row in points})
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -127,6 +132,7 @@ def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
     return {
         "method": members[0]["method"],
         "bits": members[0]["bits"],
+        "gamma": members[0]["gamma"],
         along: members[0][along],
         "status": "ok" if compared else members[0]["status"],
         "rounds": sum(len(row["step_seconds"]) for row in compared),
@@ -139,7 +145,7 @@ def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
 def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
     """The axis of the figure, and the rows of the one setting that is drawn."""
     along = axis or select.leading_axis(found, _compared)
-    return along, select.one_precision(select.comparable(found, [along], _compared, by=[along, "method"]))
+    return along, select.one_version(select.comparable(found, [along], _compared, by=[along, "method"]))
 
 
 def _compared(row: Row) -> bool:

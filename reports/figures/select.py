@@ -7,6 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench import gamma
+from bench.case import METHOD_AXES
 from bench.errors import UsageError
 from reports import settings
 from reports.frame import AXES
@@ -16,6 +18,8 @@ from reports.verdict import PREFERRED_BITS
 
 SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
+VERSION: Mapping[str, str] = {"method": "string", "bits": "Int64", "gamma": "string"}
+"""The columns that begin the plotted numbers of a line."""
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 """Axes that may vary along with another."""
 
@@ -23,11 +27,11 @@ _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 def comparable(
     rows: Sequence[Row], along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]
 ) -> list[Row]:
-    """The rows of one setting: equal in all axes but method, l, seed and those of `along`.
+    """The rows of one setting: equal in all axes but method, l, γ, seed and those of `along`.
 
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
-    free = {"method", "bits", "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
+    free = {*METHOD_AXES, "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
     alike: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         alike.setdefault(tuple(row[axis] for axis in AXES if axis not in free), []).append(row)
@@ -46,14 +50,19 @@ def row_size(row: Row) -> Iterable[int]:
     return (row[axis] or 0 for axis in SCALES)
 
 
+def one_version(rows: Sequence[Row]) -> list[Row]:
+    """The rows with one l and one γ a method."""
+    return one_precision(one_gamma(rows))
+
+
 def one_precision(rows: Sequence[Row]) -> list[Row]:
     """The rows with one l a method: 9, else the largest that was measured, else the largest."""
-    kept: dict[str, int | None] = {}
-    for row in rows:
-        kept[row["method"]] = max(
-            (row["bits"], kept.get(row["method"])), key=lambda bits: _precision_worth(bits, row["method"], rows)
-        )
-    return [row for row in rows if row["bits"] == kept[row["method"]]]
+    return _one_value(rows, "bits", PREFERRED_BITS, lambda bits: bits)
+
+
+def one_gamma(rows: Sequence[Row]) -> list[Row]:
+    """The rows with one γ a method: ±½, else the largest that was measured, else the largest."""
+    return _one_value(rows, "gamma", gamma.DEFAULT, gamma.rank)
 
 
 def setting(found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> str:
@@ -85,6 +94,16 @@ def required(frame: pd.DataFrame, needs: str) -> Sequence[Row]:
     return rows_of(frame)
 
 
-def _precision_worth(bits: int | None, method: str, rows: Sequence[Row]) -> tuple[bool, bool, bool, int]:
-    ok = any(row["status"] == "ok" for row in rows if row["method"] == method and row["bits"] == bits)
-    return (bits is not None, bits == PREFERRED_BITS and ok, ok, bits or 0)
+def _one_value(rows: Sequence[Row], axis: str, preferred: Any, size: Callable[[Any], Any]) -> list[Row]:
+    """The rows with one value of `axis` a method: the preferred one where it was measured, else the largest that
+    was, else the largest."""
+    ok = {(row["method"], row[axis]) for row in rows if row["status"] == "ok"}
+
+    def worth(row: Row) -> tuple[Any, ...]:
+        value, measured = row[axis], (row["method"], row[axis]) in ok
+        return (value is not None, value == preferred and measured, measured, () if value is None else size(value))
+
+    kept: dict[str, Row] = {}
+    for row in rows:
+        kept[row["method"]] = max(kept.get(row["method"], row), row, key=worth)
+    return [row for row in rows if row[axis] == kept[row["method"]][axis]]

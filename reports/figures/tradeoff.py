@@ -23,7 +23,12 @@ def memory_speed_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.Dat
     along, kept = _chosen(rows(frame), axis)
     if len({row["method"] for row in kept}) < 2:
         kept = []
-    schema = {"method": "string", "bits": "Int64", along: "Int64", "activation_bytes": "Int64", "rate_ratio": "Float64"}
+    schema = {
+        **select.VERSION,
+        along: "Int64",
+        "activation_bytes": "Int64",
+        "rate_ratio": "Float64",
+    }
     return select.numbers(kept, schema)
 
 
@@ -39,7 +44,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
     Returns the axes. Raises: UsageError where no case has both numbers."""
     table = memory_speed_numbers(frame, axis)
     points = select.required(table, NEEDS)
-    along = str(table.columns[2])
+    along = str(table.columns[3])
     unit = units.ByteScale.of(row["activation_bytes"] for row in points)
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -98,7 +103,7 @@ def _sizes(ax: Axes, points: Sequence[Row], along: str, unit: units.ByteScale) -
 def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
     """The axis of the figure, and a row a point of it."""
     along = axis or select.leading_axis(found, _complete)
-    chosen = select.one_precision(select.comparable(found, [along], _complete, by=[along, "method"]))
+    chosen = select.one_version(select.comparable(found, [along], _complete, by=[along, "method"]))
     kept: dict[tuple[str, int], Row] = {}
     for row in sorted(chosen, key=lambda row: row["seed"]):
         if _complete(row):

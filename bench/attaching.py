@@ -1,0 +1,29 @@
+"""Puts a method onto a workload, the same way for every measurement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import bdia
+from bdia.methods import Method
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
+
+
+def attach(
+    workload: Workload,
+    method: str | Method,
+    *,
+    seed: int,
+    bits: int | None = None,
+    gamma: str | None = None,
+    verify: bool = False,
+) -> bdia.Handle:
+    """`bdia.attach` to the workload's blocks; `bits` and `gamma` are None for a method without them.
+
+    Raises: whatever `bdia.attach` does.
+    """
+    options: dict[str, Any] = {"bits": bits, "gamma": None if gamma == "0.5" else gamma, "verify": verify or None}
+    given = {name: value for name, value in options.items() if value is not None}
+    return bdia.attach(workload.model, method, seed=seed, blocks=workload.blocks, **given)
