@@ -130,6 +130,9 @@ def _seconds(text: str) -> float:
 
 
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
+Data = Annotated[
+    str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
+]
 Tolerance = Annotated[
     str, typer.Option(metavar="T", help="What still counts as the same: a share as in 0.5%, or bytes as in 64KiB.")
 ]
@@ -156,9 +159,7 @@ def run_command(
     context: typer.Context,
     given: Mapping[str, str],
     name: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help=f"See `{PROGRAM} list`.")] = suite.FIRST,
-    data: Annotated[
-        str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
-    ] = None,
+    data: Data = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-TIME unless given.")] = None,
     timeout: Annotated[
         float | None,
@@ -333,23 +334,25 @@ def check_command(
 
 
 @app.command("doctor")
-def doctor_command() -> int:
-    """What this machine is, and what can be measured on it."""
-    from bench import doctor
+@_with_axes
+def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
+    """What this machine is, and what can be measured on it; with --model, whether that model can be trained exactly."""
+    from bench import doctor, examination
     from bench.session import THREADS
-    from reports import units
+    from reports import findings
 
-    findings = []
-    for finding in doctor.examine(THREADS):
-        findings.append(finding)
-        size = "" if finding.size_bytes is None else units.size(finding.size_bytes)
-        print(f"{finding.health:<9}{finding.name:<18}{', '.join(filter(None, (finding.text, size)))}")
-        if finding.hint is not None:
-            print(f"{'':<27}{finding.hint}")
-    if doctor.can_measure(findings):
+    if not given and data is None:
+        if not doctor.all_well(findings.show(doctor.examine(THREADS))):
+            return _fail("nothing can be measured here: see what is broken above", errors.EXIT_NOTHING_MEASURED)
         print("This machine can measure.")
         return errors.EXIT_OK
-    return _fail("nothing can be measured here: see what is broken above", errors.EXIT_NOTHING_MEASURED)
+    asked = examination.plan(given, data, threads=THREADS)
+    found = examination.examine(asked, threads=THREADS)
+    if not doctor.all_well(findings.show(examination.findings(asked.case, found))):
+        what = f"{asked.case.method} is not exact on {asked.case.model} as it is"
+        return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
+    print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
+    return errors.EXIT_OK
 
 
 def _load(directory: Path) -> StoredRun:

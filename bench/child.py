@@ -27,6 +27,7 @@ from bench.meters.gradients import measure_gradients
 from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
+from bench.meters.rehearsal import measure_rehearsal
 from bench.protocol import Event, Finished, Job, Started
 from bench.record import Status
 from bench.workload import Workload, build, train
@@ -53,7 +54,7 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        tell(_measure(member, plan))
+        tell(_examine(plan) if job.kind == "examine" else _measure(member, plan))
         gc.collect()
 
 
@@ -155,13 +156,8 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     Returns why the case is unsupported, and a note on what could not be given, or None for each.
     """
     case, method = plan.case, resolve.method(plan.case.method)
-    workload = build(case)
+    workload = _trained(plan)
     fields.update(_facts(workload, case))
-    if case.train_steps:
-        # The stored twin's gradients are exact for every rule, so a method is not measured on weights that its
-        # own wrong gradients have spoilt.
-        with _attach(workload, plan, twin=True) as handle, handle.unguarded():
-            train(workload, case.train_steps)
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": plan.verify}
     unsupported, note = _look(workload, plan, fields), None
     if "reconstruction" in plan.measure:
@@ -177,6 +173,29 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         fields["gradient_error"] = gradients.gradient_error
         note = note or gradients.message
     return unsupported, note
+
+
+def _trained(plan: Plan) -> Workload:
+    """The workload at the weights of the case."""
+    workload = build(plan.case)
+    if plan.case.train_steps:
+        # The stored twin's gradients are exact for every rule, so a method is not measured on weights that its
+        # own wrong gradients have spoilt.
+        with _attach(workload, plan, twin=True) as handle, handle.unguarded():
+            train(workload, plan.case.train_steps)
+    return workload
+
+
+def _examine(plan: Plan) -> Finished:
+    """What the doctor asks."""
+    case = plan.case
+    try:
+        found = measure_rehearsal(
+            _trained(plan), resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma
+        )
+    except Exception as error:  # whatever a model raises is one line to the doctor
+        return Finished(0, {}, *diagnosis(error))
+    return Finished(0, msgspec.to_builtins(found))
 
 
 def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:

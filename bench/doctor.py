@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ class Finding:
     name: str
     text: str
     health: Health = "ok"
-    """`missing`: some things cannot be measured without it. `broken`: nothing can."""
+    """`missing`: some things cannot be done without it. `broken`: nothing can."""
     hint: str | None = None
     size_bytes: int | None = None
 
@@ -55,8 +55,8 @@ def examine(threads: int) -> Iterator[Finding]:
     yield _checkout(environment)
 
 
-def can_measure(findings: list[Finding]) -> bool:
-    """Whether anything can be measured here."""
+def all_well(findings: Iterable[Finding]) -> bool:
+    """Whether nothing is broken."""
     return all(finding.health != "broken" for finding in findings)
 
 

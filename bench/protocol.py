@@ -12,14 +12,15 @@ import msgspec
 from bench.case import Plan
 from bench.record import Status
 
-Kind = Literal["time", "measure"]
+Kind = Literal["time", "measure", "examine"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a child is to do.
 
     `time`: paired, interleaved rounds of all members, which are of one group. `measure`: everything else, of
-    each member in turn; memory only for a member that is alone, since it takes a fresh process.
+    each member in turn; memory only for a member that is alone, since it takes a fresh process. `examine`: what
+    the doctor asks of one member, answered with the fields of `bench.examination.Examination`.
     """
 
     kind: Kind

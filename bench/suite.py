@@ -88,6 +88,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
         plans = list(found.values())
         _refuse_gammas(plans, where)
+        _refuse_idle(plans, overrides, verify)
         for name in points.SOME_MODELS_ONLY:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
                 given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
@@ -216,6 +217,16 @@ def _refuse_gammas(plans: Sequence[Plan], where: str) -> None:
     for plan in plans:
         if plan.unsupported is not None and plan.case.gamma not in taken:
             raise UsageError(f"{where}: {plan.unsupported}")
+
+
+def _refuse_idle(plans: Sequence[Plan], overrides: Mapping[str, Sequence[AxisValue]], verify: bool) -> None:
+    """Refuses what was asked for and no method of the run could heed."""
+    used = ", ".join(dict.fromkeys(plan.case.method for plan in plans))
+    if "gamma" in overrides and all(plan.case.gamma is None for plan in plans):
+        given = ",".join(map(str, overrides["gamma"]))
+        raise UsageError(f"--gamma {given}: {used} draws no γ; leave it out, or take --method bdia")
+    if verify and not any(plan.verify for plan in plans):
+        raise UsageError(f"--verify: {used} rebuilds nothing bit for bit; leave it out, or take --method bdia")
 
 
 def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> None:

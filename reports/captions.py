@@ -26,6 +26,8 @@ MEANINGS: Mapping[str, str] = {
     "elements of its input; 0 (exact) is bit for bit.",
     "gradient_error": "The gradient error is the relative L2 distance of all parameter gradients from those of the "
     "same rule with stored activations.",
+    "loss_difference": "A method that draws γ or quantises computes another function than the plain transformer: the "
+    "loss less the plain one is of the same batch at the same weights, in training mode.",
 }
 """What each metric means, by its field."""
 

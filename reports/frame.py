@@ -13,6 +13,7 @@ Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes.
     mismatched               elements that differ, over all blocks
     error_doublings          -log2 slope of max_abs_error against the block, over blocks where it is above 0
     bits_per_activation      slope of activation_bytes against depth, in bits an element of the stream
+    loss_difference          loss_method less loss_plain
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ _DERIVED: Mapping[str, str] = {
     "mismatched": "Int64",
     "error_doublings": "Float64",
     "bits_per_activation": "Float64",
+    "loss_difference": "Float64",
 }
 
 
@@ -134,6 +136,7 @@ def _derived(records: list[Record]) -> dict[str, list[Any]]:
         "rate_ratio_high": [_over(max, ratios) for ratios in paired],
         **_errors(records),
         "bits_per_activation": _bits_per_activation(records),
+        "loss_difference": [_loss_difference(record) for record in records],
     }
 
 
@@ -198,6 +201,12 @@ def _bits_per_activation(records: list[Record]) -> list[float | None]:
             points.setdefault(series(record), []).append((record.depth, bits))
     slopes = {name: least_squares_slope(fitted) for name, fitted in points.items()}
     return [slopes.get(series(record)) if record.activation_bytes is not None else None for record in records]
+
+
+def _loss_difference(record: Record) -> float | None:
+    if record.loss_method is None or record.loss_plain is None:
+        return None
+    return record.loss_method - record.loss_plain
 
 
 def _over(statistic: Callable[[list[float]], float], values: list[float] | None) -> float | None:

@@ -97,6 +97,13 @@ def _metrics(rows: Sequence[Row]) -> list[Metric]:
             lambda row: exactness(row["bit_exact"]),
         ),
         number("gradient", "error", "gradient_error", units.error, "speed"),
+        # Of methods that compute the plain transformer there is nothing to say.
+        Metric(
+            Column("loss", "− plain"),
+            "speed",
+            lambda row: bool(row["loss_difference"]),
+            lambda row: cell(units.difference(row["loss_difference"])),
+        ),
     ]
 
 
@@ -129,5 +136,6 @@ def _legend(metrics: Sequence[Metric]) -> tuple[str, ...]:
         "vs": "vs std: over standard of the same group; for rates, the median of paired rounds",
         "worst": "worst error: largest |rebuilt x − x of the forward| over all blocks",
         "gradient": "gradient error: relative L2 against the same rule with stored activations",
+        "loss": "loss − plain: how far the method's training loss is from the plain transformer's, at the same weights",
     }
     return tuple(text for heading, text in meanings.items() if heading in headings)

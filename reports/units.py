@@ -133,6 +133,17 @@ def error(value: float | None) -> str:
     return EXACT if value == 0 else _scientific(value)
 
 
+def difference(value: float | None) -> str:
+    """How far one loss is from another: `+0.049`, `-3.1e-5`, and `0` where they are the same."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    if abs(value) < 0.0005:
+        return f"{'+' if value > 0 else '-'}{_scientific(abs(value))}"
+    return f"{value:+.3f}"
+
+
 def error_range(low: float, high: float) -> str:
     """The range of an error over seeds: `1.8e-3–2.6e-3`, with an exact zero as plain `0`."""
     return "–".join("0" if value == 0 else _scientific(value) for value in (low, high))

@@ -34,6 +34,12 @@ def test_words_are_read() -> None:
     assert axes.parse("dtype", "fp32,bf16-amp") == ("fp32", "bf16-amp")
 
 
+def test_spellings_of_one_value_are_one_value() -> None:
+    """Values of γ that differ in nothing but their spelling count once; a file may give a number."""
+    assert axes.parse("gamma", ".5,0.50,uniform:.5") == ("0.5", "uniform:0.5")
+    assert axes.check("gamma", 0.25, "mine.toml: gamma") == "0.25"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "parts"),
     [
@@ -60,6 +66,9 @@ def test_words_are_read() -> None:
         ("bits", "24", ("--bits 24", "from 1 to 23", "24 significant bits")),
         ("dtype", "fp64", ("--dtype 'fp64'", "fp32, bf16-amp, bf16")),
         ("method", "", ("--method ''", "a name")),
+        ("gamma", "2", ("--gamma '2'", "from 0 to 1", "uniform:0.5")),
+        ("gamma", "foo", ("--gamma 'foo'", "from 0 to 1", "normal:0.3")),
+        ("gamma", "0.5,", ("--gamma ''", "a number g")),
         ("dpeth", "4", ("'dpeth'", "did you mean 'depth'?")),
     ],
 )

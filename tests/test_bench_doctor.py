@@ -17,10 +17,10 @@ def found(name: str) -> Finding:
     return next(finding for finding in doctor.examine(2) if finding.name == name)
 
 
-def test_a_machine_that_runs_the_tests_can_measure() -> None:
+def test_a_machine_that_runs_the_tests_all_well() -> None:
     """Where torch works, measuring on the CPU is possible, and the findings name torch's version."""
     findings = list(doctor.examine(2))
-    assert doctor.can_measure(findings)
+    assert doctor.all_well(findings)
     assert Finding("torch", str(torch.__version__)) in findings
 
 
@@ -38,7 +38,7 @@ def test_a_meter_that_is_wrong_is_not_believed(monkeypatch: pytest.MonkeyPatch) 
     finding = found("cpu memory meter")
     assert finding.health == "broken"
     assert finding.text == "524287 bytes measured, 524288 on paper"
-    assert not doctor.can_measure([finding])
+    assert not doctor.all_well([finding])
 
 
 def test_without_torch_nothing_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_without_cuda_the_cpu_can_still_measure(monkeypatch: pytest.MonkeyPatch)
     assert (cuda.health, cuda.text) == ("missing", "torch finds no CUDA device")
     assert cuda.hint is not None
     assert "CPU" in cuda.hint
-    assert doctor.can_measure(findings)
+    assert doctor.all_well(findings)
 
 
 def test_variables_that_change_the_figures_are_pointed_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,11 @@ from bench import fingerprint
 from bench.case import MEASUREMENTS, Measurement, Plan
 
 
-def of(measure: tuple[Measurement, ...] = MEASUREMENTS, axes: dict[str, Any] | None = None, **basis: Any) -> str:
-    plan = Plan(case=case("bdia", **(axes or {})), measure=frozenset(measure))
+def of(
+    measure: tuple[Measurement, ...] = MEASUREMENTS, axes: dict[str, Any] | None = None, verify: bool = False,
+    **basis: Any,
+) -> str:  # fmt: skip
+    plan = Plan(case=case("bdia", **(axes or {})), measure=frozenset(measure), verify=verify)
     rest = {"environment": "a", "code": "b", "data": "c", "rounds": 7, "warmup": 1, "threads": 2}
     return fingerprint.of(plan, **(rest | basis))
 
@@ -28,7 +31,8 @@ def test_the_same_is_the_same() -> None:
     "change",
     [
         {"environment": "z"}, {"code": "z"}, {"data": "z"}, {"rounds": 8}, {"warmup": 2}, {"threads": 1},
-        {"measure": ("memory",)}, {"axes": {"depth": 13}}, {"axes": {"bits": 8}}, {"axes": {"data": "text.txt"}},
+        {"measure": ("memory",)}, {"axes": {"depth": 13}}, {"axes": {"bits": 8}}, {"axes": {"gamma": "0.25"}}, {"verify": True},
+        {"axes": {"data": "text.txt"}},
     ],
 )  # fmt: skip
 def test_every_change_shows(change: dict[str, Any]) -> None:

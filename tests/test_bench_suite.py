@@ -105,6 +105,33 @@ def test_l_does_not_multiply_methods_without_it() -> None:
     assert [plan.case.bits for plan in found if plan.case.method == "bdia"] == [3, 6, 9]
 
 
+def test_gamma_does_not_multiply_methods_without_it() -> None:
+    """Several γ yield one case of a method that draws none, and all cases are of one group."""
+    found = plans(SMALL + 'gamma = [0.5, "0.50", 0.25]\n', depth=2, width=16)
+    assert [(plan.case.method, plan.case.gamma) for plan in found] == [
+        ("standard", None), ("bdia", "0.5"), ("bdia", "0.25"),
+    ]  # fmt: skip
+    assert len(groups(found)) == 1
+
+
+def test_a_gamma_that_some_methods_can_have_is_no_error() -> None:
+    """In a sweep, a γ that one method takes and another cannot have is a case of the other with nothing to measure."""
+    found = plans(depth=2, width=16, method=("bdia-stored", "bdia"), gamma=("0.5", "0.6"))
+    assert {(plan.case.method, plan.case.gamma): bool(plan.measure) for plan in found} == {
+        ("bdia-stored", "0.5"): True, ("bdia-stored", "0.6"): True, ("bdia", "0.5"): True, ("bdia", "0.6"): False,
+    }  # fmt: skip
+    assert [plan.unsupported is None for plan in found] == [bool(plan.measure) for plan in found]
+
+
+def test_verification_is_for_what_is_rebuilt_exactly() -> None:
+    """With `verify`, methods that invert bit for bit are verified and others run as ever; alone they are refused."""
+    values = {"depth": (2,), "width": (16,)}
+    found = read(SMALL).plans({**values, "method": ("standard", "bdia-naive", "bdia")}, "cpu", verify=True)
+    assert {plan.case.method: plan.verify for plan in found} == {"standard": False, "bdia-naive": False, "bdia": True}
+    with pytest.raises(UsageError, match=r"--verify: standard rebuilds nothing .* --method bdia"):
+        read(SMALL).plans({**values, "method": ("standard",)}, "cpu", verify=True)
+
+
 def test_methods_are_measured_for_what_they_have() -> None:
     """Only reversible methods have a reconstruction, and only methods that do not store have a gradient error."""
     found = plans(depth=2, width=16, method=("standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia"))
@@ -169,6 +196,9 @@ def test_vocab_follows_the_data(tmp_path: Path) -> None:
         ({"vocab": 100}, ("vocab 100", "256", "leave vocab out")),
         ({"seq": 10**8}, ("small.toml: seq 100000000", "100000001", "--seq")),
         ({"model": "vit", "seq": 64}, ("--seq 64", "vit has no seq", "leave it out", "--model gpt")),
+        ({"gamma": "0.6", "method": "bdia"}, ("small.toml: gamma 0.6", "power of two", "--method bdia-stored")),
+        ({"gamma": "0", "method": ("bdia", "bdia-naive", "standard")}, ("gamma 0", "--gamma 0.5 or 0.25")),
+        ({"gamma": "0.25", "method": ("standard", "checkpoint")}, ("--gamma 0.25", "draws no γ", "--method bdia")),
         ({"model": ("vit", "vit-spt"), "vocab": (256, 512)}, ("--vocab 256,512", "vit, vit-spt has no vocab")),
     ],
 )
@@ -209,6 +239,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(overrides: dict[str, Any
         (SMALL + "depth = true", ("depth", "whole number")),
         (SMALL + "depth = []", ("depth", "the list is empty")),
         (SMALL + 'depth = "4:64:2"', ("small.toml", "[[cases]] 1", "'4:64:2'", "4:64:x2")),
+        (SMALL + "gamma = [0.5, 2]", ("[[cases]] 1: gamma 2: ", "from 0 to 1")),
         (SMALL + "bits = [9, 24]", ("bits 24", "from 1 to 23", "24 significant bits")),
         (SMALL + 'dtype = "fp8"', ("dtype 'fp8'", "bf16-amp")),
         (SMALL + 'measure = ["memroy"]', ("'memroy'", "did you mean 'memory'?")),

@@ -17,7 +17,7 @@ SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
     "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.errors", "bench.record",
-    "bench.store", "bench.suite", "bdia", "bdia.errors", "bdia.methods", "cli",
+    "bench.examination", "bench.gamma", "bench.store", "bench.suite", "bdia", "bdia.errors", "bdia.methods", "cli",
 )  # fmt: skip
 
 

@@ -1,0 +1,69 @@
+"""Would a method be exact on this model: every block run twice, as the engine would, and what training would hold."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import msgspec
+import torch
+
+import bdia
+from bdia.errors import BdiaError
+from bdia.methods import Method
+from bench.attaching import attach
+from bench.examination import BlockFinding, Examination
+
+if TYPE_CHECKING:
+    from bench.workload import Workload
+
+
+def measure_rehearsal(
+    workload: Workload, method: Method, bits: int | None = None, *, seed: int, gamma: str | None = None
+) -> Examination:
+    """Examines `workload` at the weights as they are: the losses, the blocks, and what a training forward holds.
+
+    Everything starts from the same RNG state, `seed`'s. Weights stay as they are, and there are no gradients.
+    """
+    parameters = list(workload.model.parameters())
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        plain = float(workload.loss(workload.model, workload.batch))
+    found = Examination(
+        parameters=sum(parameter.numel() for parameter in parameters),
+        parameter_dtype=str(parameters[0].dtype).removeprefix("torch."),
+        loss_plain=_finite(plain),
+    )
+    options = {name: value for name, value in (("bits", bits), ("gamma", gamma)) if value is not None}
+    try:
+        torch.manual_seed(seed)
+        rehearsal = bdia.rehearse(
+            workload.model, lambda: workload.loss(workload.model, workload.batch), method=method, seed=seed,
+            blocks=workload.blocks, **options,
+        )  # fmt: skip
+        torch.manual_seed(seed)
+        with attach(workload, method, seed=seed, bits=bits, gamma=gamma) as handle, handle.unguarded():
+            with_method = float(workload.loss(workload.model, workload.batch))
+    except BdiaError as error:
+        return msgspec.structs.replace(found, obstacle=" ".join(str(error).split()))
+    headroom = handle.headroom
+    return msgspec.structs.replace(
+        found,
+        chains=rehearsal.chains,
+        blocks=tuple(map(_block, rehearsal.blocks)),
+        loss_method=_finite(with_method),
+        side_bytes=handle.side_bytes,
+        rng_bytes=handle.rng_bytes,
+        max_abs=None if headroom is None else _finite(headroom.max_abs),
+        largest_bits=None if headroom is None else headroom.largest_bits,
+        exact=None if headroom is None else headroom.exact,
+    )
+
+
+def _block(one: bdia.BlockRehearsal) -> BlockFinding:
+    difference = _finite(one.max_abs_difference)
+    return BlockFinding(one.name, one.stable, one.differing, one.elements, difference, one.reason)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
