@@ -24,6 +24,7 @@ def attach(
 
     Raises: whatever `bdia.attach` does.
     """
-    options: dict[str, Any] = {"bits": bits, "gamma": None if gamma == "0.5" else gamma, "verify": verify or None}
-    given = {name: value for name, value in options.items() if value is not None}
-    return bdia.attach(workload.model, method, seed=seed, blocks=workload.blocks, **given)
+    given: dict[str, Any] = {} if bits is None else {"bits": bits}
+    return bdia.attach(
+        workload.model, method, seed=seed, gamma=gamma, blocks=workload.blocks, verify=verify, **given
+    )  # fmt: skip

@@ -33,12 +33,7 @@ def text_of(value: object) -> str | None:
 
 def drawn_by(method: str) -> bool:
     """Whether the table has a method of this name, and it draws γ."""
-    return any(known.name == method and draws(known) for known in METHODS)
-
-
-def draws(method: Method) -> bool:
-    """TEMPORARY."""
-    return bool(getattr(method, "draws_gamma", method.name.startswith("bdia")))
+    return any(known.name == method and known.draws_gamma for known in METHODS)
 
 
 def obstacle(method: Method, text: str) -> str | None:
@@ -47,7 +42,7 @@ def obstacle(method: Method, text: str) -> str | None:
     Reversal divides by γ, which must not be 0, and is exact where γ is a power of two. A distribution that may come
     near 0 is left to `bdia-naive`: how wrong that goes is what the bench measures.
     """
-    if not (draws(method) and method.reversible):
+    if not (method.draws_gamma and method.reversible):
         return None
     if method.quantised and distributions.side_bits(distributions.parse(text)) is None:
         smallest = f"2^-{distributions.MAX_SIDE_BITS}"

@@ -57,7 +57,7 @@ def plan(
             values[name] = None
     if not method.quantised:
         values["bits"] = None
-    if not gamma.draws(method):
+    if not method.draws_gamma:
         values["gamma"] = None
     if "vocab" in model.axes:
         values["vocab"] = _vocab(model.name, path, point.get("vocab"), where)

@@ -31,8 +31,8 @@ def test_the_same_is_the_same() -> None:
     "change",
     [
         {"environment": "z"}, {"code": "z"}, {"data": "z"}, {"rounds": 8}, {"warmup": 2}, {"threads": 1},
-        {"measure": ("memory",)}, {"axes": {"depth": 13}}, {"axes": {"bits": 8}}, {"axes": {"gamma": "0.25"}}, {"verify": True},
-        {"axes": {"data": "text.txt"}},
+        {"measure": ("memory",)}, {"axes": {"depth": 13}}, {"axes": {"bits": 8}}, {"axes": {"gamma": "0.25"}},
+        {"verify": True}, {"axes": {"data": "text.txt"}},
     ],
 )  # fmt: skip
 def test_every_change_shows(change: dict[str, Any]) -> None:

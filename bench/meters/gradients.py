@@ -48,10 +48,11 @@ def measure_gradients(
     activations: same weights, batch, γ (by `seed`) and RNG state. Where the twin does not fit into memory there is
     nothing to compare with, which is no fault of the method.
 
-    Guards are off, since an error beyond the exact range is to be measured and not raised. Weights and RNG state stay
-    as they are; gradients are None afterwards.
+    Guards are off, since an error beyond the exact range is to be measured and not raised, unless `verify` asks for
+    the strictest of them. Weights and RNG state stay as they are; gradients are None afterwards.
 
-    Raises: MeterError where only one of the two gave some parameter a gradient.
+    Raises: MeterError where only one of the two gave some parameter a gradient; ReconstructionError for what `verify`
+    finds.
     """
     chosen = get(method) if isinstance(method, str) else method
     device = workload.batch[0].device
@@ -59,7 +60,7 @@ def measure_gradients(
     put_on = functools.partial(attach, workload, bits=bits, gamma=gamma, seed=seed)
     with _repeatable(device):
         with rng.restored(before, device):
-            gradients = _gradients(workload, put_on(chosen, verify=verify))
+            gradients = _gradients(workload, put_on(chosen, verify=verify), unguarded=not verify)
         try:
             with rng.restored(before, device):
                 reference = _gradients(workload, put_on(chosen.twin()))
@@ -104,10 +105,10 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _gradients(workload: Workload, attached: bdia.Handle) -> dict[str, Tensor | None]:
+def _gradients(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> dict[str, Tensor | None]:
     """Gradients by parameter with a method on, which is taken off again."""
     workload.optimizer.zero_grad(set_to_none=True)
-    with attached, attached.unguarded():
+    with attached, attached.unguarded() if unguarded else contextlib.nullcontext():
         torch.autograd.backward(workload.loss(workload.model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in workload.model.named_parameters()}
     workload.optimizer.zero_grad(set_to_none=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -91,10 +92,10 @@ def measure_reconstruction(
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
 
-    Guards are off, since an error beyond the exact range is to be measured and not raised. Weights stay as they are;
-    gradients are None afterwards.
+    Guards are off, since an error beyond the exact range is to be measured and not raised, unless `verify` asks for
+    the strictest of them. Weights stay as they are; gradients are None afterwards.
 
-    Raises: ValueError for a method that rebuilds nothing.
+    Raises: ValueError for a method that rebuilds nothing; ReconstructionError for what `verify` finds.
     """
     chosen = get(method) if isinstance(method, str) else method
     if not chosen.reversible:
@@ -103,7 +104,7 @@ def measure_reconstruction(
     with (
         attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify) as handle,
         handle.observing(observer),
-        handle.unguarded(),
+        nullcontext() if verify else handle.unguarded(),
     ):
         torch.autograd.backward(workload.loss(workload.model, workload.batch))
     workload.optimizer.zero_grad(set_to_none=True)
