@@ -39,6 +39,15 @@ def test_a_run_matches_the_baseline_it_made(path: Path) -> None:
     assert {comparison.verdict for comparison in found} == {"same"}
 
 
+def test_a_baseline_from_before_there_was_a_choice_of_gamma_holds(path: Path) -> None:
+    """An entry that does not name γ is of ±½, and is compared with what is measured now."""
+    baseline.update(path, [record()], KEY)
+    text = path.read_text()
+    path.write_text(text.replace('"gamma": "0.5", ', ""))
+    assert path.read_text() != text
+    assert {comparison.verdict for comparison in baseline.check(path, [record()], KEY)} == {"same"}
+
+
 def test_the_text_is_sorted_one_case_a_line(path: Path) -> None:
     """Cases measured in any order give the same text, one a line, sorted by number and not by spelling."""
     baseline.update(path, [record(12), record(6), record(24), record(100)], KEY)

@@ -121,6 +121,8 @@ def test_the_command_names_every_axis_of_the_case() -> None:
     assert command.startswith("bdia-bench run quick --method bdia --model gpt --depth 6 --width 64 ")
     assert "--bits" not in command
     assert command.endswith("--train-steps 0 --device cpu --seed 0 --data 'a b.txt'")
+    assert " --gamma 0.5 " in command
+    assert compare.rerun_command("quick", CASE, verify=True).endswith(" --verify")
 
 
 @given(old=st.integers(0, 2**45), new=st.integers(0, 2**45), share=st.integers(0, 1000))

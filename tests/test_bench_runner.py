@@ -85,6 +85,25 @@ def test_a_record_holds_what_all_children_said(bench: Bench) -> None:
     assert store.read(bench.out).records == [record]
 
 
+def test_a_case_that_cannot_be_is_a_row_without_a_child(bench: Bench) -> None:
+    """What its plan calls unsupported is recorded as such, and is neither timed nor measured beside its group."""
+    refused = Plan(case=case("bdia", gamma="0.6"), measure=frozenset(), unsupported="no power of two")
+    found = bench.run([plan("bdia-stored", gamma="0.6"), refused])
+    assert bench.jobs() == ["time bdia-stored", "measure bdia-stored"]
+    assert [(one.method, one.status, one.message) for one in found.records] == [
+        ("bdia-stored", "ok", None), ("bdia", "unsupported", "no power of two"),
+    ]  # fmt: skip
+    assert found.failed == ()
+
+
+def test_verification_is_recorded(bench: Bench) -> None:
+    """The record of a verified case says so, and one measured without it does not stand in for it."""
+    verified = Plan(case=case("bdia"), measure=frozenset(MEASUREMENTS), verify=True)
+    assert [one.verify for one in bench.run([plan("bdia")]).records] == [False]
+    assert [one.verify for one in bench.run([verified]).records] == [True]
+    assert bench.run([verified]).reused == 1
+
+
 def test_throughput_alone_needs_no_second_child(bench: Bench) -> None:
     """A case of which only the time is wanted is done once it is timed."""
     (record,) = bench.run([plan("bdia", ["throughput"])]).records

@@ -10,7 +10,7 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import psutil
@@ -22,6 +22,7 @@ from synthetic_records import record as bare
 import cli
 from bench import axes, probe, runner, suite
 from bench.case import Plan
+from bench.doctor import Finding
 from bench.environment import Environment
 from bench.errors import UsageError
 from bench.record import Record
@@ -138,6 +139,15 @@ def error_of(answer: Answer, code: int) -> str:
         ("run --batch 0", "--batch 0"),
         ("run --bits 0", "--bits 0: expected a whole number from 1 to 23"),
         ("run -l 24", "--bits 24"),
+        ("run --gamma 2", "--gamma '2': expected a number g from 0 to 1 for ±g"),
+        ("run --gamma foo", "--gamma 'foo'"),
+        ("run --gamma 0 --method bdia", "gamma 0: bdia inverts bit for bit"),
+        ("run --verify --method standard", "--verify: standard rebuilds nothing bit for bit"),
+        ("doctor --depth 4", "--depth 4: expected a model beside it"),
+        ("doctor --data text.txt", "--data text.txt: expected a model beside it"),
+        ("doctor --model gtp", "did you mean 'gpt'?"),
+        ("doctor --model gpt,vit", "2 values, and doctor looks at one case"),
+        ("doctor --model gpt --gamma 0.6", "gamma 0.6: bdia inverts bit for bit"),
         ("run --width 130 --heads 4", "width 130 is not divisible by heads 4; try --width 128 or 132"),
         ("run --vocab 3", "vocab 3"),
         ("run --seed -1", "--seed -1"),
@@ -318,6 +328,14 @@ def test_every_axis_is_an_option(bench: Bench, axis: axes.Axis) -> None:
     out = bench("run", "--help")[1]
     assert axis.option in out
     assert axis.alias is None or axis.alias in out
+
+
+def test_a_dry_run_says_what_cannot_be(bench: Bench) -> None:
+    """A case of a sweep that its method cannot have is listed with the reason."""
+    line = ("run", "--depth", 2, "--method", "bdia-stored,bdia", "--gamma", "0.6", "--train-steps", 0, "--seed", 0)
+    lines = bench(*line, "--dry-run")[1].splitlines()
+    assert "memory, throughput" in lines[0]
+    assert ": unsupported, gamma 0.6: bdia inverts bit for bit" in lines[1]
 
 
 def test_lists_and_ranges_reach_the_cases(bench: Bench) -> None:
@@ -616,8 +634,6 @@ def test_no_arguments_show_the_help(bench: Bench) -> None:
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_doctor_says_whether_it_can_measure(bench: Bench, monkeypatch: pytest.MonkeyPatch, broken: bool) -> None:
     """`doctor` is exit code 0 where something can be measured, and 5 where nothing can."""
-    from bench.doctor import Finding
-
     findings = [
         Finding("memory", "", size_bytes=2**34),
         Finding("cuda", "none", "missing", "get a card"),
@@ -630,6 +646,26 @@ def test_the_doctor_says_whether_it_can_measure(bench: Bench, monkeypatch: pytes
     assert "get a card" in out
     assert ("can measure" in out) == (not broken)
     assert err.count("\n") == broken
+
+
+@pytest.mark.parametrize("health", ["ok", "broken"])
+def test_the_doctor_says_whether_a_model_can_be_trained(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, health: Literal["ok", "broken"]
+) -> None:
+    """`doctor --model` is exit code 0 where all is well with the model, and 3 where something is broken."""
+    asked: list[Plan] = []
+    monkeypatch.setattr("bench.examination.examine", lambda plan, threads: asked.append(plan))
+    monkeypatch.setattr("bench.examination.findings", lambda case, found: iter([Finding("blocks", "12", health)]))
+    code, out, err = bench("doctor", "--model", "gpt", "--depth", 12, "-l", 6, "--gamma", ".25")
+    assert code == (0 if health == "ok" else 3)
+    assert (asked[0].case.method, asked[0].case.depth, asked[0].case.bits, asked[0].case.gamma) == (
+        "bdia",
+        12,
+        6,
+        "0.25",
+    )
+    assert ("gpt can be trained with bdia as it is." in out) == (health == "ok")
+    assert err.count("\n") == (health == "broken")
 
 
 def into(stdout: int, *line: object, unbuffered: str = "") -> tuple[int, str]:

@@ -173,6 +173,28 @@ def test_fig1_has_a_reference_slope_of_two() -> None:
     assert "2× per block" in texts(ax)
 
 
+def test_fig1_tells_gammas_apart() -> None:
+    """A few γ of a method are lines of their own, each named at its end; of many the one of the paper is drawn."""
+    gammas = ("0.5", "0.25", "0.125", "uniform:0.5")
+    records = [synthetic.reconstruction_only(synthetic.case("bdia-naive", gamma=gamma)) for gamma in gammas]
+    ax = figures.fig1(frame(records[:3]))
+    for gamma in gammas[:3]:
+        assert f"eq. 16, γ={gamma}" in texts(ax)
+    assert {row["gamma"] for row in rows(fig1_numbers(frame(records)))} == {"0.5"}
+    assert figures.setting("fig1", frame(records)) == "γ 0.5"
+
+
+def test_lines_of_several_gammas_are_of_one() -> None:
+    """Memory and rates are drawn for the paper's γ where it was measured, and above the axes it says so."""
+    records = synthetic.depth_suite((6, 12)) + [
+        synthetic.full(synthetic.case("bdia", depth=depth, gamma="0.25")) for depth in (6, 12)
+    ]
+    for name in ("memory-depth", "throughput", "memory-speed"):
+        assert figures.setting(name, frame(records)) == "γ 0.5"
+        found = figures.FIGURES[name].numbers(frame(records))
+        assert {row["gamma"] for row in rows(found)} == {None, "0.5"}
+
+
 def test_fig1_shows_what_is_not_finite() -> None:
     """An error that overflowed is marked and counted, not left out or drawn as a number."""
     errors = [None, 0.5, 0.25, 0.125]

@@ -121,6 +121,41 @@ def test_only_axes_that_vary_are_columns() -> None:
     assert not [column for column in main_sheet(SUITES["depth"]).columns if column.heading in ("l", "width", "seed")]
 
 
+def test_gamma_is_a_column_where_it_varies() -> None:
+    """Several γ of a method are told apart behind it, in order of size; one γ is in the title unless it is ±½."""
+    cases = [synthetic.case("bdia", gamma=gamma) for gamma in ("0.5", "0.25", "0.125")]
+    sheet = main_sheet([synthetic.full(synthetic.case("standard")), *map(synthetic.full, cases)])
+    rows_ = [cells(sheet, line) for line in sheet.lines]
+    assert [(row["method"], row["γ"]) for row in rows_] == [
+        ("standard", "—"), ("bdia", "0.125"), ("bdia", "0.25"), ("bdia", "0.5"),
+    ]  # fmt: skip
+    assert "γ" not in main_sheet([synthetic.full(cases[0])]).title
+    assert "γ 0.25" in main_sheet([synthetic.full(cases[1])]).title
+
+
+def test_gammas_are_told_apart_in_the_table_of_reconstructions() -> None:
+    """Seeds are taken together for each γ."""
+    records = [
+        synthetic.reconstruction_only(synthetic.case("bdia-naive", seed=seed, gamma=gamma))
+        for gamma in ("0.5", "uniform:0.5")
+        for seed in range(3)
+    ]
+    sheet = reconstructed(partition(rows(frame(records)))[1])
+    assert sheet is not None
+    assert [(cells(sheet, line)["γ"], cells(sheet, line)["seeds"]) for line in sheet.lines] == [
+        ("0.5", "3"), ("uniform:0.5", "3"),
+    ]  # fmt: skip
+
+
+def test_what_a_method_does_to_the_loss_is_shown_where_it_does() -> None:
+    """The loss over the plain one is a column as soon as some method has another, and none where all have the same."""
+    plain = synthetic.full(synthetic.case("standard"), loss_plain=5.25, loss_method=5.25)
+    other = synthetic.full(synthetic.case("bdia"), loss_plain=5.25, loss_method=5.5)
+    sheet = main_sheet([plain, other])
+    assert [cells(sheet, line)["loss"] for line in sheet.lines] == ["0", "+0.250"]
+    assert "loss" not in cells(main_sheet([plain]), main_sheet([plain]).lines[0])
+
+
 def test_an_error_that_is_not_finite_says_so() -> None:
     """A reconstruction that overflowed is neither a dash nor a number."""
     lost = BlockError(block=0, max_abs_error=None, rms_error=None, relative_error=None, mismatched=1)

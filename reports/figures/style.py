@@ -78,11 +78,11 @@ _LOOKS: Mapping[str, Look] = {
     "standard": Look(_BLACK, "s", "-"),
     "checkpoint": Look(_ORANGE, "^", (0, (4, 1.5))),
     "bdia-stored": Look(_SKY, "D", (0, (1, 1.2))),
+    "bdia-unquantised": Look(_GREEN, "P", (0, (3, 1, 1, 1, 1, 1))),
     "bdia-naive": Look(_VERMILLION, "v", (0, (5, 1.2, 1, 1.2))),
     "bdia": Look(_BLUE, "o", "-"),
 }
 _OTHERS = (
-    Look(_GREEN, "P", "-"),
     Look(_PURPLE, "X", (0, (4, 1.5))),
     Look(_GREY, "h", (0, (1, 1.2))),
     Look(_GREEN, "<", (0, (5, 1.2, 1, 1.2))),
