@@ -349,7 +349,7 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
     asked = examination.plan(given, data, threads=THREADS)
     found = examination.examine(asked, threads=THREADS)
     if not doctor.all_well(findings.show(examination.findings(asked.case, found))):
-        what = f"{asked.case.method} is not exact on {asked.case.model} as it is"
+        what = f"{asked.case.model} cannot be trained with {asked.case.method} as it is"
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK

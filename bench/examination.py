@@ -108,7 +108,7 @@ def examine(asked: Plan, *, threads: int) -> Examination:
 def findings(case: Case, found: Examination) -> Iterator[Finding]:
     """What the examination means, a finding at a time. All is well where none is `broken`."""
     method = resolve.method(case.method)
-    yield Finding("model", f"{case.model}, {found.parameters} parameters in {found.parameter_dtype}")
+    yield Finding("model", f"{case.model}, {found.parameters:,} parameters in {found.parameter_dtype}")
     if found.obstacle is not None:
         yield Finding("method", f"{case.method} cannot be attached: {found.obstacle}", "broken")
         return
@@ -148,7 +148,7 @@ def _stability(blocks: Sequence[BlockFinding]) -> Iterator[Finding]:
         worst = max(those, key=lambda block: (block.max_abs_difference is None, block.max_abs_difference or 0.0))
         by = "an amount that is not finite" if worst.max_abs_difference is None else f"{worst.max_abs_difference:.3g}"
         text = f"{_listed([block.name for block in those])}: {reason}"
-        extent = f"in {worst.name} {worst.differing} of {worst.elements} elements differ, by at most {by}"
+        extent = f"in {worst.name} {worst.differing:,} of {worst.elements:,} elements differ, by at most {by}"
         yield Finding("not bit-stable", text, "broken", extent)
 
 

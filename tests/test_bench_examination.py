@@ -72,7 +72,7 @@ def test_unstable_blocks_are_told_by_their_reason() -> None:
     assert told["bit-stable"].text.startswith("10 of 12 blocks")
     assert told["not bit-stable"].text == "h.10, h.11: it draws from a generator of its own"
     assert (
-        told["not bit-stable"].hint == "in h.11 4096 of 4096 elements differ, by at most an amount that is not finite"
+        told["not bit-stable"].hint == "in h.11 4,096 of 4,096 elements differ, by at most an amount that is not finite"
     )
     assert not all_well(told.values())
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 from torch import Tensor
+from workloads import translator
 
+from bdia.errors import ReconstructionError
 from bench.case import Case
+from bench.meters.gradients import measure_gradients
 from bench.meters.reconstruction import Observer, block_error, measure_reconstruction
 from bench.workload import Workload, build
 
@@ -147,3 +151,23 @@ def test_a_method_that_rebuilds_nothing_is_refused(workload: Workload) -> None:
     """There is no reconstruction to measure."""
     with pytest.raises(ValueError, match="standard rebuilds no activations"):
         measure_reconstruction(workload, "standard", seed=0)
+
+
+def test_an_encoder_decoder_is_numbered_through(workload: Workload) -> None:
+    """Blocks of two chains are numbered in the order they run, and each is rebuilt bit for bit."""
+    both = translator(workload)
+    reading = measure_reconstruction(both, "bdia", 9, seed=0)
+    assert [error.block for error in reading.reconstruction] == list(range(5))
+    assert reading.bit_exact
+    assert reading.missing == ()
+    assert measure_gradients(both, "bdia", 9, seed=0).gradient_error == 0.0
+
+
+def test_verification_names_what_is_not_rebuilt(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `verify` a block that is not the same when it runs again is an error, and not a number."""
+    block = workload.model.transformer.h[1]
+    forward, runs = block.forward, itertools.count()
+    monkeypatch.setattr(block, "forward", lambda x: forward(x) + next(runs))
+    with pytest.raises(ReconstructionError, match=r"transformer\.h\.1"):
+        measure_reconstruction(workload, "bdia", 9, seed=0, verify=True)
+    workload.optimizer.zero_grad(set_to_none=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from bdia.errors import HeadroomError, TapeError
-from bench import child, supervise
+from bench import child, examination, supervise
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.errors import UsageError
 from bench.outcome import MEASURED
@@ -61,6 +61,46 @@ def test_everything_but_time_is_measured() -> None:
     assert ours["activation_bytes"] > 0
     assert ours["largest_bits"] == 23
     assert "largest_bits" not in naive
+
+
+def test_gamma_and_verification_reach_the_engine() -> None:
+    """|γ| = 2^-m keeps m side bits an activation, exactly; verification keeps what it compares, and finds nothing."""
+    for gamma, m in (("0.5", 1), ("0.125", 3)):
+        quarter = plan("bdia", "memory", "reconstruction", "gradients", gamma=gamma)
+        plain, verified = (
+            run(job(msgspec.structs.replace(quarter, verify=verify)))["bdia"] for verify in (False, True)
+        )
+        assert (plain.status, plain.message) == (verified.status, verified.message) == ("ok", None)
+        assert plain.fields["side_bytes"] == m * 2 * 8 * 16 // 8
+        assert plain.fields["bit_exact"] is verified.fields["bit_exact"] is True
+        assert plain.fields["gradient_error"] == verified.fields["gradient_error"] == 0.0
+        assert verified.fields["saved_bytes"] > plain.fields["saved_bytes"]
+
+
+def test_both_losses_are_told() -> None:
+    """The plain loss is the same for every method, and theirs only where they compute the plain transformer."""
+    found = run(job(*(plan(method, "gradients") for method in ("checkpoint", "bdia-naive", "bdia"))))
+    losses = {method: (one.fields["loss_plain"], one.fields["loss_method"]) for method, one in found.items()}
+    assert len({plain for plain, _ in losses.values()}) == 1
+    assert [ours == plain for plain, ours in losses.values()] == [True, False, False]
+    assert all(one.fields["loss"] == one.fields["loss_method"] for one in found.values())
+
+
+def test_the_doctor_is_answered() -> None:
+    """A child examines its member, and what it answers can be read."""
+    found = examination.examine(plan("bdia", model="vit", seq=None, vocab=None, depth=3), threads=2)
+    assert (found.obstacle, found.exact) == (None, True)
+    assert [block.stable for block in found.blocks] == [True] * 3
+    assert (len(found.chains), len(found.chains[0])) == (1, 3)
+    assert found.side_bytes > 0
+    assert found.rng_bytes > 0  # dropout draws
+    assert found.loss_plain != found.loss_method
+
+
+def test_a_model_that_cannot_be_built_is_one_line_to_the_doctor(tmp_path: Path) -> None:
+    """Data that is not there is told in its own words."""
+    with pytest.raises(examination.ExaminationError, match="is not there"):
+        examination.examine(plan("bdia", data=str(tmp_path / "nowhere.txt")), threads=2)
 
 
 def test_a_group_is_timed_in_shared_rounds() -> None:

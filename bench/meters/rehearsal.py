@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import torch
@@ -34,12 +34,12 @@ def measure_rehearsal(
         parameter_dtype=str(parameters[0].dtype).removeprefix("torch."),
         loss_plain=_finite(plain),
     )
-    options = {name: value for name, value in (("bits", bits), ("gamma", gamma)) if value is not None}
+    given: dict[str, Any] = {} if bits is None else {"bits": bits}
     try:
         torch.manual_seed(seed)
         rehearsal = bdia.rehearse(
             workload.model, lambda: workload.loss(workload.model, workload.batch), method=method, seed=seed,
-            blocks=workload.blocks, **options,
+            gamma=gamma, blocks=workload.blocks, **given,
         )  # fmt: skip
         torch.manual_seed(seed)
         with attach(workload, method, seed=seed, bits=bits, gamma=gamma) as handle, handle.unguarded():
