@@ -10,9 +10,8 @@ from bench.errors import BenchError
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options of attaching, of the text and of its batches."""
+    """A parser with the options that every example has: l and the seed, the text, the size of model and batch."""
     made = argparse.ArgumentParser(description=description, usage=argparse.SUPPRESS)  # which argparse puts above errors
-    made.add_argument("--method", default="bdia", help="any of `bdia-bench list` (%(default)s)")
     made.add_argument("--bits", type=int, default=9, help="l, the bits after the binary point (%(default)s)")
     made.add_argument("--seed", type=int, default=0, help="of the weights, the batches, dropout and γ (%(default)s)")
     made.add_argument("--data", metavar="FILE", help="text; without it, the sources of Python's standard library")
@@ -20,6 +19,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--width", type=count, default=64, help="of the stream: a multiple of the 4 heads (%(default)s)")
     made.add_argument("--seq", type=count, default=64, help="tokens of a sample (%(default)s)")
     made.add_argument("--batch", type=count, default=8, help="samples of a step (%(default)s)")
+    return made
+
+
+def with_method(description: str) -> argparse.ArgumentParser:
+    """The same, for an example that trains with the method of one's choice."""
+    made = parser(description)
+    made.add_argument("--method", default="bdia", help="any of `bdia-bench list` (%(default)s)")
+    made.add_argument("--gamma", help="γ: 0.25 for ±0.25, uniform:0.5, normal:0.3 (±0.5)")
     return made
 
 

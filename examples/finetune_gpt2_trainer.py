@@ -82,7 +82,7 @@ def train(options: Namespace, out: str) -> None:
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
     )
-    with bdia.attach(model, options.method, bits=options.bits, seed=options.seed) as handle:
+    with bdia.attach(model, options.method, bits=options.bits, gamma=options.gamma, seed=options.seed) as handle:
         trainer = Trainer(
             model,
             arguments,
@@ -144,7 +144,7 @@ def activation_bytes(model: nn.Module, batch: Sample) -> int:
 
 
 if __name__ == "__main__":
-    parser = command_line.parser("Fine-tunes a Hugging Face GPT-2 with transformers' Trainer.")
+    parser = command_line.with_method("Fine-tunes a Hugging Face GPT-2 with transformers' Trainer.")
     parser.add_argument("--model", metavar="FOLDER", help="a local checkpoint; --depth and --width are then its own")
     parser.add_argument("--steps", type=command_line.count, default=60, help="the step to stop at (%(default)s)")
     parser.add_argument("--every", type=command_line.count, default=20, help="evaluate and save every … steps (20)")

@@ -46,7 +46,7 @@ def train(options: Namespace, device: torch.device) -> None:
 
     # First the method, then DDP: it is the model's own blocks that are attached. One seed will do for all ranks: what
     # is drawn depends on (seed, forward, rank).
-    with bdia.attach(model, options.method, bits=options.bits, seed=options.seed):
+    with bdia.attach(model, options.method, bits=options.bits, gamma=options.gamma, seed=options.seed):
         parallel = DistributedDataParallel(model)
         for step in range(options.steps):
             idx, targets = (part.to(device) for part in text.batch(step * ranks + rank))  # each [B, T]
@@ -83,6 +83,6 @@ def digest(model: nn.Module) -> str:
 
 
 if __name__ == "__main__":
-    parser = command_line.parser("Trains a GPT on bytes of text, on as many ranks as torchrun starts.")
+    parser = command_line.with_method("Trains a GPT on bytes of text, on as many ranks as torchrun starts.")
     parser.add_argument("--steps", type=command_line.count, default=60, help="optimiser steps (%(default)s)")
     command_line.run(main, parser)

@@ -35,7 +35,7 @@ def main(options: Namespace) -> None:
     unseen = replace(text, seed=options.seed + 1)
     before = plain_loss(model, unseen)
 
-    with bdia.attach(model, options.method, bits=options.bits, seed=options.seed) as handle:
+    with bdia.attach(model, options.method, bits=options.bits, gamma=options.gamma, seed=options.seed) as handle:
         first = load(options.resume, model, optimizer, handle) if options.resume else 0
         if first >= options.steps:
             raise ValueError(f"--steps {options.steps}: the checkpoint is of step {first}; give a later one")
@@ -102,7 +102,7 @@ def load(path: Path, model: GPT, optimizer: torch.optim.Optimizer, handle: bdia.
 
 
 if __name__ == "__main__":
-    parser = command_line.parser("Trains a GPT on bytes of text in a plain loop.")
+    parser = command_line.with_method("Trains a GPT on bytes of text in a plain loop.")
     parser.add_argument(
         "--steps", type=command_line.count, default=60, help="the step to stop at, from the very first (%(default)s)"
     )

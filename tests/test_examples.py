@@ -141,6 +141,7 @@ def test_a_smaller_gamma_moves_the_loss_less() -> None:
     ("arguments", "message"),
     [
         ("train_loop.py --method other", "unknown method 'other'"),
+        ("train_loop.py --gamma 0.3", "gamma=±0.3: bdia divides by γ"),
         ("train_loop.py --batch 0", "'0': expected a whole number, at least 1"),
         ("train_loop.py --width 63", "n_embd=63 is not divisible by n_head=4"),
         ("train_loop.py --data nowhere.txt", "data 'nowhere.txt' is not there"),
