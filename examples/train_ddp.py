@@ -26,9 +26,12 @@ from bench.data.text import tokens
 def main(options: Namespace) -> None:
     if not dist.is_torchelastic_launched():
         raise ValueError("no process group to join: start it with torchrun --standalone --nproc-per-node 2")
-    cuda = torch.cuda.is_available()
+    # A card for each rank of this machine, or none.
+    cuda = torch.cuda.device_count() >= int(os.environ["LOCAL_WORLD_SIZE"])
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
-    dist.init_process_group("nccl" if cuda else "gloo", device_id=device if cuda else None)
+    if cuda:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if cuda else "gloo")
     try:
         train(options, device)
     finally:

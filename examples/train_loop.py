@@ -47,7 +47,9 @@ def main(options: Namespace) -> None:
             optimizer.zero_grad()
             if (step + 1) % EVERY == 0:
                 print(f"step {step + 1:4}  loss {loss.item():.4f}  plain {plain_loss(model, unseen):.4f}")
-        print(f"{options.method}: {handle.side_bytes:,} bytes of side bits a forward, {handle.headroom}")
+        room = handle.headroom
+        exact = f", exact up to --bits {room.largest_bits}" if room is not None else ""
+        print(f"{options.method}: {handle.side_bytes:,} bytes of side bits a forward{exact}")
         if options.save:
             save(options.save, options.steps, model, optimizer, handle)
 
@@ -103,9 +105,7 @@ def load(path: Path, model: GPT, optimizer: torch.optim.Optimizer, handle: bdia.
 
 if __name__ == "__main__":
     parser = command_line.with_method("Trains a GPT on bytes of text in a plain loop.")
-    parser.add_argument(
-        "--steps", type=command_line.count, default=60, help="the step to stop at, from the very first (%(default)s)"
-    )
+    parser.add_argument("--steps", type=command_line.count, default=60, help="the step to stop at (%(default)s)")
     parser.add_argument("--save", type=Path, metavar="FILE", help="where to write a checkpoint at the end")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="the checkpoint to go on from")
     command_line.run(main, parser)
