@@ -31,9 +31,14 @@ def text_of(value: object) -> str | None:
     return kind + colon + repr(size).removesuffix(".0") if size else _ZERO
 
 
-def drawn_by(method: str) -> bool:
+def drawn_by(name: str) -> bool:
     """Whether the table has a method of this name, and it draws γ."""
-    return any(known.name == method and known.draws_gamma for known in METHODS)
+    return any(method.name == name and method.draws_gamma for method in METHODS)
+
+
+def refused_by(name: str, text: str | None) -> bool:
+    """Whether the table has a method of this name, and this γ is none for it."""
+    return text is not None and any(method.name == name and obstacle(method, text) for method in METHODS)
 
 
 def obstacle(method: Method, text: str) -> str | None:
@@ -45,10 +50,9 @@ def obstacle(method: Method, text: str) -> str | None:
     if not (method.draws_gamma and method.reversible):
         return None
     if method.quantised and distributions.side_bits(distributions.parse(text)) is None:
-        smallest = f"2^-{distributions.MAX_SIDE_BITS}"
         return (
-            f"gamma {text}: {method.name} inverts bit for bit, for which |γ| must be a power of two from 1 down to "
-            f"{smallest}; take --gamma 0.5 or 0.25, or --method bdia-stored, which takes any"
+            f"gamma {text}: {method.name} inverts bit for bit, so |γ| must be 2^-m, m from 0 to "
+            f"{distributions.MAX_SIDE_BITS}; take --gamma 0.5 or 0.25, or --method bdia-stored, which takes any"
         )
     if text == _ZERO:
         return f"gamma {text}: {method.name} divides by γ; take another, or --method bdia-stored, which takes any"

@@ -55,11 +55,12 @@ def values(row: Row, axes: Iterable[str]) -> list[str]:
 
 def sentence(rows: Sequence[Row]) -> str:
     """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. The paper's γ
-    goes without saying."""
+    goes without saying; that what is rebuilt was verified does not, as it has a cost."""
     held = constants(rows)
     if held.get("gamma") == gamma.DEFAULT:
         del held["gamma"]
-    return " · ".join(_phrase(axis, value) for axis, value in held.items())
+    verified = ["verified"] if any(row.get("verify") for row in rows) else []
+    return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified])
 
 
 def picked(chosen: Sequence[Row], found: Sequence[Row]) -> str:

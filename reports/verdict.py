@@ -170,7 +170,11 @@ def _rebuilt(cases: Sequence[Row]) -> str:
 
 def _beyond_range(found: Sequence[Row]) -> str:
     """Which l lay behind the cliff."""
-    beyond = sorted({row["bits"] for row in found if row["status"] == "unsupported" and row["bits"] is not None})
+    # A γ that cannot be reversed is unsupported as well, and no matter of l.
+    past = [
+        row for row in found if row["status"] == "unsupported" and not gamma.refused_by(row["method"], row["gamma"])
+    ]
+    beyond = sorted({row["bits"] for row in past if row["bits"] is not None})
     if not beyond:
         return ""
     run = len(beyond) > 2 and beyond == list(range(beyond[0], beyond[-1] + 1))

@@ -36,7 +36,7 @@ def test_what_is_no_distribution_has_no_text(value: object) -> None:
 @pytest.mark.parametrize(
     ("method", "text", "said"),
     [
-        ("bdia", "0.6", "a power of two from 1 down to 2^-8"),
+        ("bdia", "0.6", "|γ| must be 2^-m, m from 0 to 8"),
         ("bdia", "uniform:0.5", "--method bdia-stored"),
         ("bdia", "0", "--gamma 0.5 or 0.25"),
         ("bdia-naive", "0", "divides by γ"),

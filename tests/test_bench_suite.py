@@ -196,7 +196,7 @@ def test_vocab_follows_the_data(tmp_path: Path) -> None:
         ({"vocab": 100}, ("vocab 100", "256", "leave vocab out")),
         ({"seq": 10**8}, ("small.toml: seq 100000000", "100000001", "--seq")),
         ({"model": "vit", "seq": 64}, ("--seq 64", "vit has no seq", "leave it out", "--model gpt")),
-        ({"gamma": "0.6", "method": "bdia"}, ("small.toml: gamma 0.6", "power of two", "--method bdia-stored")),
+        ({"gamma": "0.6", "method": "bdia"}, ("small.toml: gamma 0.6", "must be 2^-m", "--method bdia-stored")),
         ({"gamma": "0", "method": ("bdia", "bdia-naive", "standard")}, ("gamma 0", "--gamma 0.5 or 0.25")),
         ({"gamma": "0.25", "method": ("standard", "checkpoint")}, ("--gamma 0.25", "draws no γ", "--method bdia")),
         ({"model": ("vit", "vit-spt"), "vocab": (256, 512)}, ("--vocab 256,512", "vit, vit-spt has no vocab")),

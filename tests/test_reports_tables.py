@@ -130,6 +130,7 @@ def test_gamma_is_a_column_where_it_varies() -> None:
         ("standard", "—"), ("bdia", "0.125"), ("bdia", "0.25"), ("bdia", "0.5"),
     ]  # fmt: skip
     assert "γ" not in main_sheet([synthetic.full(cases[0])]).title
+    assert main_sheet([synthetic.full(cases[0], verify=True)]).title.endswith(" · verified")
     assert "γ 0.25" in main_sheet([synthetic.full(cases[1])]).title
 
 

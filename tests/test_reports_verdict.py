@@ -114,6 +114,12 @@ def test_it_names_the_cliff() -> None:
     assert "l = 16 to 20 are beyond the exact range of fp32" in verdict(frame(synthetic.bits_suite()))
 
 
+def test_a_gamma_that_cannot_be_reversed_is_no_matter_of_l() -> None:
+    """A case that is unsupported for its γ is not said to be beyond the exact range."""
+    refused = synthetic.failed(synthetic.case("bdia", gamma="0.6"), "unsupported", "no power of two")
+    assert "beyond" not in verdict(frame([*synthetic.depth_suite(), refused]))
+
+
 def test_it_speaks_of_reconstructions_alone() -> None:
     """A run of nothing but reconstructions has its sentence."""
     text = verdict(frame(synthetic.fig1_suite()))

@@ -43,7 +43,7 @@ def measure_rehearsal(
         )  # fmt: skip
         torch.manual_seed(seed)
         with attach(workload, method, seed=seed, bits=bits, gamma=gamma) as handle, handle.unguarded():
-            with_method = float(workload.loss(workload.model, workload.batch))
+            with_method = float(workload.loss(workload.model, workload.batch).detach())
     except BdiaError as error:
         return msgspec.structs.replace(found, obstacle=" ".join(str(error).split()))
     headroom = handle.headroom
