@@ -5,6 +5,7 @@ Random weights, odd sizes, and otherwise the configuration's own defaults: dropo
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -90,186 +91,180 @@ def unlabelled_images() -> Batch:
     return {"pixel_values": torch.randn(B, 3, 12, 12)}
 
 
-def _sizes(**more: Any) -> dict[str, Any]:
-    """Sizes under the names that most configurations share."""
-    usual = {"hidden_size": D, "num_hidden_layers": N, "num_attention_heads": H, "intermediate_size": 44}
-    return usual | more
+# Sizes, under the names that the configurations give them.
+USUAL = {"hidden_size": D, "num_hidden_layers": N, "num_attention_heads": H, "intermediate_size": 44}
+SPECIAL = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+TEXT = {**USUAL, **SPECIAL, "vocab_size": VOCAB, "max_position_embeddings": 64}
+GROUPED = {**TEXT, "num_key_value_heads": 1}
+GPT = {
+    "vocab_size": VOCAB,
+    "n_embd": D,
+    "n_layer": N,
+    "n_head": H,
+    "n_positions": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+OPT = {**TEXT, "ffn_dim": 44, "word_embed_proj_dim": D}
+DISTILBERT = {
+    "vocab_size": VOCAB,
+    "dim": D,
+    "n_layers": N,
+    "n_heads": H,
+    "hidden_dim": 44,
+    "max_position_embeddings": 64,
+}
+IMAGE = {**USUAL, "image_size": 12, "patch_size": 4}
+SWIN = {"embed_dim": 12, "depths": [3, 2], "num_heads": [2, 3], "image_size": 16, "patch_size": 2, "window_size": 4}
+# No masking of time steps: it draws from NumPy's generator, which no seed of torch repeats.
+SPEECH = {
+    **USUAL, "conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2, "mask_time_prob": 0.0,
+}  # fmt: skip
+SEQ2SEQ = {
+    **SPECIAL, "decoder_start_token_id": 1, "vocab_size": VOCAB, "d_model": D, "encoder_layers": N,
+    "decoder_layers": N - 1, "encoder_attention_heads": H, "decoder_attention_heads": H, "encoder_ffn_dim": 44,
+    "decoder_ffn_dim": 44, "max_position_embeddings": 64,
+}  # fmt: skip
+WHISPER = {
+    **SEQ2SEQ, "num_mel_bins": 8, "max_source_positions": 9, "max_target_positions": 32, "suppress_tokens": None,
+    "begin_suppress_tokens": None,
+}  # fmt: skip
+T5 = {
+    "vocab_size": VOCAB, "d_model": D, "d_kv": 12, "d_ff": 44, "num_layers": N, "num_decoder_layers": N - 1,
+    "num_heads": H, "decoder_start_token_id": 0,
+}  # fmt: skip
 
 
-def _text(**more: Any) -> dict[str, Any]:
-    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    return _sizes(vocab_size=VOCAB, max_position_embeddings=64, **special | more)
+def _built(architecture: str, sizes: dict[str, Any]) -> nn.Module:
+    """A Hugging Face model from its configuration, with random weights."""
+    kind = getattr(hf, architecture)
+    return kind(kind.config_class(**sizes))
 
 
-def _image(**more: Any) -> dict[str, Any]:
-    return _sizes(image_size=12, patch_size=4, **more)
+def _hf(name: str, architecture: str, draw: Callable[[], Batch], sizes: dict[str, Any], **more: Any) -> Specimen:
+    return Specimen(name, functools.partial(_built, architecture, sizes), draw, **more)
 
 
-def _seq2seq(**more: Any) -> dict[str, Any]:
-    heads = {"encoder_attention_heads": H, "decoder_attention_heads": H}
-    depths = {"encoder_layers": N, "decoder_layers": N - 1, "encoder_ffn_dim": 44, "decoder_ffn_dim": 44}
-    special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
-    return {"vocab_size": VOCAB, "d_model": D, "max_position_embeddings": 64, **heads, **depths, **special, **more}
+def _decoder(name: str, architecture: str, draw: Callable[[], Batch], sizes: dict[str, Any], **more: Any) -> Specimen:
+    return _hf(name, architecture, draw, sizes, prompt="input_ids", **more)
 
 
-def _gpt_sizes(**more: Any) -> dict[str, Any]:
-    special = {"bos_token_id": 1, "eos_token_id": 2}
-    return {"vocab_size": VOCAB, "n_embd": D, "n_layer": N, "n_head": H, "n_positions": 64, **special, **more}
+def _torch_layer(kind: type[nn.Module], *, batch_first: bool) -> nn.Module:
+    """Pre-norm with the batch in the first place, post-norm with the batch in the second, which is torch's default."""
+    return kind(D, H, 44, batch_first=batch_first, norm_first=batch_first)
 
 
-def _opt(**more: Any) -> nn.Module:
-    sizes = _text(ffn_dim=44, word_embed_proj_dim=D, **more)
-    del sizes["intermediate_size"]
-    return hf.OPTForCausalLM(hf.OPTConfig(**sizes))
-
-
-def _layer(kind: type[nn.Module], *, batch_first: bool = False, norm_first: bool = False) -> nn.Module:
-    return kind(D, H, 44, batch_first=batch_first, norm_first=norm_first)
-
-
-def _encoder(*, batch_first: bool) -> nn.Module:
-    layer = _layer(nn.TransformerEncoderLayer, batch_first=batch_first, norm_first=batch_first)
+def torch_encoder(*, batch_first: bool) -> nn.TransformerEncoder:
+    layer = _torch_layer(nn.TransformerEncoderLayer, batch_first=batch_first)
     return nn.TransformerEncoder(layer, N, nn.LayerNorm(D), enable_nested_tensor=False)
 
 
-def _decoder(*, batch_first: bool, depth: int = N) -> nn.Module:
-    return nn.TransformerDecoder(_layer(nn.TransformerDecoderLayer, batch_first=batch_first), depth)
+def torch_decoder(*, batch_first: bool, depth: int = N) -> nn.TransformerDecoder:
+    return nn.TransformerDecoder(_torch_layer(nn.TransformerDecoderLayer, batch_first=batch_first), depth)
 
 
-def _wav2vec2() -> nn.Module:
-    convolutions = {"conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3)}
-    positions = {"num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2}
-    # No masking of time steps: it draws from NumPy's generator, which no seed of torch repeats.
-    return hf.Wav2Vec2Model(hf.Wav2Vec2Config(**_sizes(**convolutions, **positions, mask_time_prob=0.0)))
+def torch_transformer() -> nn.Transformer:
+    encoder, decoder = torch_encoder(batch_first=False), torch_decoder(batch_first=False, depth=N - 1)
+    return nn.Transformer(D, H, custom_encoder=encoder, custom_decoder=decoder)
 
 
-def _swin() -> nn.Module:
-    sizes = {"embed_dim": 12, "depths": [3, 2], "num_heads": [2, 3], "image_size": 16, "patch_size": 2}
-    return hf.SwinForImageClassification(hf.SwinConfig(window_size=4, **sizes))
-
-
-def _whisper() -> nn.Module:
-    sizes = _seq2seq(num_mel_bins=8, max_source_positions=9, max_target_positions=32)
-    del sizes["max_position_embeddings"]
-    return hf.WhisperForConditionalGeneration(
-        hf.WhisperConfig(**sizes, suppress_tokens=None, begin_suppress_tokens=None)
-    )
-
-
-def _t5() -> nn.Module:
-    sizes = {"vocab_size": VOCAB, "d_model": D, "d_kv": 12, "d_ff": 44, "num_layers": N, "num_decoder_layers": N - 1}
-    return hf.T5ForConditionalGeneration(hf.T5Config(**sizes, num_heads=H, decoder_start_token_id=0))
-
-
-GROUPED = {"num_key_value_heads": 1}
-
-ZOO: tuple[Specimen, ...] = (
-    # Decoders of text
-    Specimen("gpt2", lambda: hf.GPT2LMHeadModel(hf.GPT2Config(**_gpt_sizes())), padded, prompt="input_ids"),
-    Specimen("gptj", lambda: hf.GPTJForCausalLM(hf.GPTJConfig(**_gpt_sizes(rotary_dim=4))), padded, prompt="input_ids"),
-    Specimen("llama", lambda: hf.LlamaForCausalLM(hf.LlamaConfig(**_text(**GROUPED))), padded, prompt="input_ids"),
-    Specimen("mistral", lambda: hf.MistralForCausalLM(hf.MistralConfig(**_text(**GROUPED))), padded, prompt="input_ids"),
-    Specimen("qwen2", lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**_text(**GROUPED))), padded, prompt="input_ids"),
+TORCH: tuple[Specimen, ...] = (
+    Specimen("nn.encoder", lambda: torch_encoder(batch_first=False), lambda: {"src": torch.randn(T, B, D)}),
     Specimen(
-        "qwen3", lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**_text(**GROUPED, head_dim=8))), padded, prompt="input_ids"
-    ),
-    Specimen(
-        "gemma2", lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**_text(**GROUPED, head_dim=8))), padded,
-        prompt="input_ids",
-    ),
-    Specimen("phi", lambda: hf.PhiForCausalLM(hf.PhiConfig(**_text())), unpadded, prompt="input_ids"),
-    Specimen("gpt-neox", lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**_text())), padded, prompt="input_ids"),
-    Specimen("opt", _opt, padded, prompt="input_ids"),
-    Specimen("opt-layerdrop", lambda: _opt(layerdrop=0.4), padded, calls=None, prompt="input_ids"),
-    Specimen(
-        "bloom", lambda: hf.BloomForCausalLM(hf.BloomConfig(vocab_size=VOCAB, hidden_size=D, n_layer=N, n_head=H)),
-        padded, prompt="input_ids",
-    ),
-    Specimen("falcon", lambda: hf.FalconForCausalLM(hf.FalconConfig(**_text())), padded, prompt="input_ids"),
-    # Routes tokens to experts by what they are; a rerun that is exact in every bit routes them alike.
-    Specimen(
-        "mixtral", lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**_text(**GROUPED, num_local_experts=4))), padded,
-        prompt="input_ids",
-    ),
-    # Encoders of text
-    Specimen("bert", lambda: hf.BertForMaskedLM(hf.BertConfig(**_text())), padded),
-    Specimen("roberta", lambda: hf.RobertaForMaskedLM(hf.RobertaConfig(**_text())), padded),
-    Specimen(
-        "distilbert", lambda: hf.DistilBertForMaskedLM(
-            hf.DistilBertConfig(
-                vocab_size=VOCAB, dim=D, n_layers=N, n_heads=H, hidden_dim=44, max_position_embeddings=64
-            )
-        ),
-        padded,
-    ),
-    Specimen("electra", lambda: hf.ElectraForMaskedLM(hf.ElectraConfig(**_text(embedding_size=12))), padded),
-    Specimen(
-        "deberta-v2", lambda: hf.DebertaV2ForMaskedLM(
-            hf.DebertaV2Config(**_text(relative_attention=True, pos_att_type=["p2c", "c2p"]))
-        ),
-        padded,
-    ),
-    Specimen(
-        "modernbert", lambda: hf.ModernBertForMaskedLM(hf.ModernBertConfig(**_text(cls_token_id=1, sep_token_id=2))),
-        padded,
-    ),
-    # One block that serves at every depth; the list that holds it has one item, which could be any module.
-    Specimen(
-        "albert", lambda: hf.AlbertForMaskedLM(hf.AlbertConfig(**_text(embedding_size=12))), padded,
-        blocks=lambda model: list(model.albert.encoder.albert_layer_groups),
-    ),
-    # Vision
-    Specimen("vit", lambda: hf.ViTForImageClassification(hf.ViTConfig(**_image(hidden_dropout_prob=0.1))), images),
-    Specimen("deit", lambda: hf.DeiTForImageClassification(hf.DeiTConfig(**_image())), images),
-    Specimen(
-        "dinov2", lambda: hf.Dinov2ForImageClassification(hf.Dinov2Config(**_image(drop_path_rate=0.2))), images
-    ),
-    Specimen("beit", lambda: hf.BeitForImageClassification(hf.BeitConfig(**_image())), images),
-    Specimen("clip-vision", lambda: hf.CLIPVisionModel(hf.CLIPVisionConfig(**_image())), unlabelled_images),
-    # A chain each for the stages: between them the shape changes.
-    Specimen(
-        "swin", _swin, lambda: {"pixel_values": torch.randn(B, 3, 16, 16), "labels": torch.tensor([0, 1, 1])},
-        blocks=lambda model: [list(stage.blocks) for stage in model.swin.encoder.layers],
-    ),
-    # Speech
-    Specimen("wav2vec2", _wav2vec2, lambda: {"input_values": torch.randn(B, 210)}, calls=None),
-    # Encoder-decoders: two chains
-    Specimen(
-        "bart", lambda: hf.BartForConditionalGeneration(hf.BartConfig(**_seq2seq())), padded, calls=2 * N - 1,
-        prompt="input_ids",
-    ),
-    Specimen("marian", lambda: hf.MarianMTModel(hf.MarianConfig(**_seq2seq())), padded, 2 * N - 1, prompt="input_ids"),
-    Specimen("t5", _t5, padded, calls=2 * N - 1, prompt="input_ids"),
-    Specimen(
-        "whisper", _whisper, lambda: {"input_features": torch.randn(B, 8, 18), "labels": ids()}, calls=2 * N - 1,
-        prompt="input_features",
-    ),
-    # torch.nn; its own default is the batch in the second place
-    Specimen("nn.encoder", lambda: _encoder(batch_first=False), lambda: {"src": torch.randn(T, B, D)}),
-    Specimen(
-        "nn.encoder-batch-first", lambda: _encoder(batch_first=True),
+        "nn.encoder-batch-first",
+        lambda: torch_encoder(batch_first=True),
         lambda: {"src": torch.randn(B, T, D), "src_key_padding_mask": torch.arange(T).expand(B, T) > 4},
     ),
     Specimen(
-        "nn.decoder", lambda: _decoder(batch_first=False),
+        "nn.decoder",
+        lambda: torch_decoder(batch_first=False),
         lambda: {"tgt": torch.randn(T, B, D), "memory": torch.randn(T + 2, B, D, requires_grad=True)},
     ),
     Specimen(
-        "nn.decoder-batch-first", lambda: _decoder(batch_first=True),
+        "nn.decoder-batch-first",
+        lambda: torch_decoder(batch_first=True),
         lambda: {"tgt": torch.randn(B, T, D), "memory": torch.randn(B, T + 2, D, requires_grad=True)},
     ),
     Specimen(
         "nn.transformer",
-        lambda: nn.Transformer(
-            D, H, custom_encoder=_encoder(batch_first=False), custom_decoder=_decoder(batch_first=False, depth=N - 1)
-        ),
-        lambda: {"src": torch.randn(T, B, D), "tgt": torch.randn(T + 2, B, D)}, calls=2 * N - 1,
+        torch_transformer,
+        lambda: {"src": torch.randn(T, B, D), "tgt": torch.randn(T + 2, B, D)},
+        calls=2 * N - 1,
     ),
     # The shapes in which timm and torchvision hold their blocks
     Specimen("sequential-vit", lambda: SequentialViT(N), lambda: {"image": torch.randn(B, 3, 8, 8)}),
     Specimen("iterated-vit", lambda: IteratedViT(N), lambda: {"image": torch.randn(B, 3, 8, 8)}),
     Specimen("torchvision-vit", lambda: TorchvisionViT(N), lambda: {"image": torch.randn(B, 3, 8, 8)}),
-)  # fmt: skip
+)
+
+ZOO: tuple[Specimen, ...] = (
+    # Decoders of text
+    _decoder("gpt2", "GPT2LMHeadModel", padded, GPT),
+    _decoder("gptj", "GPTJForCausalLM", padded, {**GPT, "rotary_dim": 4}),
+    _decoder("llama", "LlamaForCausalLM", padded, GROUPED),
+    _decoder("mistral", "MistralForCausalLM", padded, GROUPED),
+    _decoder("qwen2", "Qwen2ForCausalLM", padded, GROUPED),
+    _decoder("qwen3", "Qwen3ForCausalLM", padded, {**GROUPED, "head_dim": 8}),
+    _decoder("gemma2", "Gemma2ForCausalLM", padded, {**GROUPED, "head_dim": 8}),
+    _decoder("phi", "PhiForCausalLM", unpadded, TEXT),
+    _decoder("gpt-neox", "GPTNeoXForCausalLM", padded, TEXT),
+    _decoder("opt", "OPTForCausalLM", padded, OPT),
+    _decoder("opt-layerdrop", "OPTForCausalLM", padded, {**OPT, "layerdrop": 0.4}, calls=None),
+    _decoder("bloom", "BloomForCausalLM", padded, {"vocab_size": VOCAB, "hidden_size": D, "n_layer": N, "n_head": H}),
+    _decoder("falcon", "FalconForCausalLM", padded, TEXT),
+    # Routes tokens to experts by what they are; a rerun that is exact in every bit routes them alike.
+    _decoder("mixtral", "MixtralForCausalLM", padded, {**GROUPED, "num_local_experts": 4}),
+    # Encoders of text
+    _hf("bert", "BertForMaskedLM", padded, TEXT),
+    _hf("roberta", "RobertaForMaskedLM", padded, TEXT),
+    _hf("distilbert", "DistilBertForMaskedLM", padded, DISTILBERT),
+    _hf("electra", "ElectraForMaskedLM", padded, {**TEXT, "embedding_size": 12}),
+    _hf(
+        "deberta-v2",
+        "DebertaV2ForMaskedLM",
+        padded,
+        {**TEXT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    ),
+    _hf("modernbert", "ModernBertForMaskedLM", padded, {**TEXT, "cls_token_id": 1, "sep_token_id": 2}),
+    # One block that serves at every depth; the list that holds it has one item, which could be any module.
+    _hf(
+        "albert",
+        "AlbertForMaskedLM",
+        padded,
+        {**TEXT, "embedding_size": 12},
+        blocks=lambda model: list(model.albert.encoder.albert_layer_groups),
+    ),
+    # Vision
+    _hf("vit", "ViTForImageClassification", images, {**IMAGE, "hidden_dropout_prob": 0.1}),
+    _hf("deit", "DeiTForImageClassification", images, IMAGE),
+    _hf("dinov2", "Dinov2ForImageClassification", images, {**IMAGE, "drop_path_rate": 0.2}),
+    _hf("beit", "BeitForImageClassification", images, IMAGE),
+    _hf("clip-vision", "CLIPVisionModel", unlabelled_images, IMAGE),
+    # A chain a stage: between them the shape changes.
+    _hf(
+        "swin",
+        "SwinForImageClassification",
+        lambda: {"pixel_values": torch.randn(B, 3, 16, 16), "labels": torch.tensor([0, 1, 1])},
+        SWIN,
+        blocks=lambda model: [list(stage.blocks) for stage in model.swin.encoder.layers],
+    ),
+    # Speech; LayerDrop by default
+    _hf("wav2vec2", "Wav2Vec2Model", lambda: {"input_values": torch.randn(B, 210)}, SPEECH, calls=None),
+    # Encoder-decoders: two chains
+    _decoder("bart", "BartForConditionalGeneration", padded, SEQ2SEQ, calls=2 * N - 1),
+    _decoder("marian", "MarianMTModel", padded, SEQ2SEQ, calls=2 * N - 1),
+    _decoder("t5", "T5ForConditionalGeneration", padded, T5, calls=2 * N - 1),
+    _hf(
+        "whisper",
+        "WhisperForConditionalGeneration",
+        lambda: {"input_features": torch.randn(B, 8, 18), "labels": ids()},
+        WHISPER,
+        calls=2 * N - 1,
+        prompt="input_features",
+    ),
+    *TORCH,
+)
 
 
 def specimen(name: str) -> Specimen:
