@@ -225,7 +225,7 @@ def _facts(workload: Workload, case: Case) -> Fields:
 
 
 def _attach(workload: Workload, case: Case, method: Method | None = None) -> bdia.Handle:
-    options = {} if case.bits is None else {"bits": case.bits}
+    options: Fields = {} if case.bits is None else {"bits": case.bits}
     chosen = method or resolve.method(case.method)
     return bdia.attach(workload.model, chosen, seed=case.seed, blocks=workload.blocks, **options)
 
