@@ -210,7 +210,7 @@ ZOO: tuple[Specimen, ...] = (
     _decoder("phi", "PhiForCausalLM", unpadded, TEXT),
     _decoder("gpt-neox", "GPTNeoXForCausalLM", padded, TEXT),
     _decoder("opt", "OPTForCausalLM", padded, OPT),
-    _decoder("opt-layerdrop", "OPTForCausalLM", padded, {**OPT, "layerdrop": 0.4}, calls=None),
+    _decoder("opt-layerdrop", "OPTForCausalLM", padded, {**OPT, "layerdrop": 0.2}, calls=None),
     _decoder("bloom", "BloomForCausalLM", padded, {"vocab_size": VOCAB, "hidden_size": D, "n_layer": N, "n_head": H}),
     _decoder("falcon", "FalconForCausalLM", padded, TEXT),
     # Routes tokens to experts by what they are; a rerun that is exact in every bit routes them alike.
