@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from networks import Errors, gpt, gradients, same, tokens
+from networks import Errors, gpt, gpt_loss, gradients, same, tokens
 from torch import Tensor, nn
 from torch._dynamo.backends.registry import lookup_backend
-from zoo import Specimen, loss_of, specimen
+from zoo import loss_of, specimen
 
 import bdia
 
@@ -44,120 +44,130 @@ class Backend:
             self.runs += 1
             return compiled(*args)
 
-        run._boxed_call = False  # type: ignore[attr-defined]
         return run
 
 
-def layers(model: nn.Module) -> nn.ModuleList:
-    return model.get_submodule("bert.encoder.layer" if hasattr(model, "bert") else "model.layers")  # type: ignore[return-value]
-
-
-def compile_before(model: nn.Module, backend: Any) -> None:
+def compile_in_place(blocks: nn.ModuleList, backend: Backend) -> None:
     for place in PLACES:
-        layers(model)[place].compile(backend=backend)
+        blocks[place].compile(backend=backend)
 
 
-def wrap_before(model: nn.Module, backend: Any) -> None:
+def wrap(blocks: nn.ModuleList, backend: Backend) -> None:
     for place in PLACES:
-        layers(model)[place] = torch.compile(layers(model)[place], backend=backend)
+        blocks[place] = torch.compile(blocks[place], backend=backend)
 
 
-def leave(model: nn.Module, backend: Any) -> None:
+def leave(blocks: nn.ModuleList, backend: Backend) -> None:
     pass
 
 
-FORMS = {
-    "block.compile() before attaching": (compile_before, leave),
-    "block.compile() after attaching": (leave, compile_before),
-    "layers[i] = torch.compile(block) before attaching": (wrap_before, leave),
+Change = Callable[[nn.ModuleList, Backend], None]
+
+FORMS: dict[str, tuple[Change, Change]] = {
+    "block.compile() before attaching": (compile_in_place, leave),
+    "block.compile() after attaching": (leave, compile_in_place),
+    "layers[i] = torch.compile(block) before attaching": (wrap, leave),
 }
+"""What is done to the blocks before attaching, and after."""
 
 
-def step(
-    subject: Specimen,
-    method: str,
-    before: Callable[[nn.Module, Any], None],
-    after: Callable[[nn.Module, Any], None],
-    backend: Any,
-    run_first: bool = False,
-) -> tuple[dict[str, Tensor | None], Errors]:
-    """Gradients of one step, its blocks compiled before or after attaching, and how x was rebuilt."""
-    model, batch, errors = subject.model(), subject.batch(), Errors()
-    before(model, backend)
-    if run_first:  # compiled code of the plain model is there when the method is attached
-        loss_of(model, batch).backward()
-        model.zero_grad()
-    with bdia.attach(model, method, seed=3) as handle, handle.observing(errors):
-        after(model, backend)
-        if isinstance(backend, Backend):
+class Trained:
+    """A small model with compiled blocks; its blocks' list and its loss."""
+
+    def __init__(self, name: str) -> None:
+        if name == "gpt":
+            self.model: nn.Module = gpt(DEPTH, dropout=0.1)
+            self.blocks: Any = self.model.transformer.h
+            self.loss: Callable[[nn.Module], Tensor] = lambda model: gpt_loss(model, tokens())
+        else:
+            llama = specimen(name)
+            self.model = llama.model()
+            self.blocks = self.model.get_submodule("model.layers")
+            self.loss = lambda model: loss_of(model, llama.batch())
+
+    def step(self, method: str, after: Change, backend: Backend) -> tuple[dict[str, Tensor | None], Errors]:
+        """Gradients of one step, and how x was rebuilt; `backend` counts from the start of the forward."""
+        self.model.zero_grad()
+        errors = Errors()
+        with bdia.attach(self.model, method, seed=3) as handle, handle.observing(errors):
+            after(self.blocks, backend)
             backend.runs = 0
-        torch.manual_seed(3)
-        loss_of(model, batch).backward()
-    return {name: parameter.grad for name, parameter in model.named_parameters()}, errors
+            torch.manual_seed(3)
+            self.loss(self.model).backward()
+        return {name: p.grad for name, p in self.model.named_parameters()}, errors
 
 
-@pytest.mark.parametrize("name", ["llama", "bert"])
+@pytest.mark.parametrize("name", ["gpt", "llama"])
 @pytest.mark.parametrize("form", FORMS)
 def test_compiled_blocks_stay_compiled_and_exact(form: str, name: str) -> None:
-    """A compiled block is run as compiled code twice, forward and rerun, and rebuilt with `torch.equal`."""
-    backend = Backend()
-    ours, errors = step(specimen(name), "bdia", *FORMS[form], backend)
-    assert errors.equal == dict.fromkeys(range(DEPTH), True)
+    """A compiled block runs as compiled code twice, in the forward and as it is rebuilt, and does so exactly."""
+    (before, after), backend, trained = FORMS[form], Backend(), Trained(name)
+    before(trained.blocks, backend)
+    ours, errors = trained.step("bdia", after, backend)
     assert backend.runs == 2 * len(PLACES)
-    stored, _ = step(specimen(name), "bdia-stored", *FORMS[form], backend)
+    assert errors.equal == dict.fromkeys(range(DEPTH), True)
+    ours = {key: None if grad is None else grad.clone() for key, grad in ours.items()}
+    stored, _ = trained.step("bdia-stored", leave, backend)
     assert backend.runs == len(PLACES)
     assert same(ours, stored)
 
 
-@pytest.mark.parametrize(
-    "form", ["block.compile() before attaching", "layers[i] = torch.compile(block) before attaching"]
-)
-def test_code_compiled_before_attaching_is_not_stale(form: str) -> None:
-    """Blocks that ran compiled before a method was attached follow it from then on."""
-    ours, errors = step(specimen("llama"), "bdia", *FORMS[form], Backend(), run_first=True)
-    stored, _ = step(specimen("llama"), "bdia-stored", *FORMS[form], Backend(), run_first=True)
-    assert errors.equal == dict.fromkeys(range(DEPTH), True)
-    assert same(ours, stored)
-
-
-@pytest.mark.parametrize("run_first", [False, True])
-def test_a_compiled_model_follows_the_method(run_first: bool) -> None:
-    """`torch.compile(model)` stops at the engine: the gradients are those of the attached model itself, even where
-    the compiled model ran before."""
-    llama = specimen("llama")
-    model, batch, errors = llama.model(), llama.batch(), Errors()
-    compiled = torch.compile(model, backend="aot_eager")
-    if run_first:
-        loss_of(compiled, batch).backward()
-        model.zero_grad()
-    with bdia.attach(model, "bdia", seed=3) as handle, handle.observing(errors):
-        torch.manual_seed(3)
-        loss_of(compiled, batch).backward()
-    stored, _ = step(llama, "bdia-stored", leave, leave, None)
-    assert errors.equal == dict.fromkeys(range(DEPTH), True)
-    assert same({name: parameter.grad for name, parameter in model.named_parameters()}, stored)
-
-
-def test_detached_models_are_compiled_as_before() -> None:
-    """After detaching, a compiled block is run as compiled code, and once."""
-    llama, backend = specimen("llama"), Backend()
-    model, batch = llama.model(), llama.batch()
-    compile_before(model, backend)
-    with bdia.attach(model, "bdia"):
-        loss_of(model, batch).backward()
-    backend.runs = 0
-    loss_of(model, batch).backward()
+@pytest.mark.parametrize("compile_blocks", [compile_in_place, wrap])
+def test_what_was_compiled_before_attaching_is_not_stale(compile_blocks: Change) -> None:
+    """Blocks that already ran as compiled code follow the method once it is attached, and no longer once it is not."""
+    backend, trained = Backend(), Trained("gpt")
+    compile_blocks(trained.blocks, backend)
+    trained.loss(trained.model).backward()
     assert backend.runs == len(PLACES)
+    _, errors = trained.step("bdia", leave, backend)
+    assert backend.runs == 2 * len(PLACES)
+    assert errors.equal == dict.fromkeys(range(DEPTH), True)
+    trained.loss(trained.model).backward()
+    assert backend.runs == 3 * len(PLACES)
+
+
+@pytest.mark.parametrize("ran_before", [False, True])
+def test_a_compiled_model_follows_the_method(ran_before: bool) -> None:
+    """`torch.compile(model)` stops at the engine: even where the compiled model ran before attaching, its gradients are
+    those of the stored twin, and once detached they are the plain model's."""
+    backend, trained = Backend(), Trained("gpt")
+    expected, _ = trained.step("bdia-stored", leave, backend)
+    expected = {key: None if grad is None else grad.clone() for key, grad in expected.items()}
+    compiled, plain = torch.compile(trained.model, backend="aot_eager"), trained.loss
+    if ran_before:
+        plain(compiled).backward()
+    trained.loss = lambda model: plain(compiled)
+    ours, errors = trained.step("bdia", leave, backend)
+    assert errors.equal == dict.fromkeys(range(DEPTH), True)
+    assert same(ours, expected)
+    torch.manual_seed(3)
+    after = plain(compiled)
+    torch.manual_seed(3)
+    assert torch.equal(after, plain(trained.model))
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor compiles C++ for a CPU, and here is no compiler")
 def test_inductors_fused_kernels_and_its_dropout_are_repeated() -> None:
     """Inductor fuses across a block and draws its dropout from seeds of its own: forward and rerun agree all the
     same, and so does the stored twin."""
-    batch, outcomes = tokens(), {}
-    model = gpt(3, dropout=0.2)
-    model.transformer.h[1].compile(backend="inductor")
-    for method in ("bdia", "bdia-stored"):
-        outcomes[method] = gradients(model, batch, method)
-    assert outcomes["bdia"][1].equal == dict.fromkeys(range(3), True)
-    assert same(outcomes["bdia"][0], outcomes["bdia-stored"][0])
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(6, 6)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + nn.functional.dropout(self.inner(x).tanh(), 0.3)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Block() for _ in range(3)))
+    model[1].compile(backend="inductor")
+    x = torch.randn(2, 5, 6)
+
+    def loss(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x).square().mean()
+
+    ours, errors = gradients(model, x, "bdia", loss=loss, blocks=list(model))
+    stored, _ = gradients(model, x, "bdia-stored", loss=loss, blocks=list(model))
+    assert errors.equal == dict.fromkeys(range(3), True)
+    assert same(ours, stored)
