@@ -25,7 +25,7 @@ def step(specimen: Specimen, model: nn.Module, method: str | None) -> tuple[Tens
         loss = loss_of(model, batch)
         loss.backward()
     else:
-        with bdia.attach(model, method, seed=3, blocks=specimen.chosen(model)) as handle, handle.observing(errors):
+        with bdia.attach(model, method, seed=3) as handle, handle.observing(errors):
             torch.manual_seed(3)
             loss = loss_of(model, batch)
             loss.backward()
@@ -44,6 +44,35 @@ def test_every_call_is_rebuilt_and_gradients_are_exact(specimen: Specimen) -> No
     assert specimen.calls in (None, len(errors.forward))
     assert len(errors.forward) > 1
     assert same(ours, stored)
+
+
+@every
+def test_verify_raises_no_false_alarm(specimen: Specimen) -> None:
+    """With `verify=True`, which compares every x and y, an exact step goes through, with the same gradients."""
+    model, batch, outcomes = specimen.model(), specimen.batch(), []
+    for verify in (False, True):
+        model.zero_grad()
+        with bdia.attach(model, "bdia", seed=3, verify=verify):
+            torch.manual_seed(3)
+            loss_of(model, batch).backward()
+        outcomes.append({name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()})
+    assert same(*outcomes)
+
+
+@every
+def test_a_rehearsal_foresees_what_training_does(specimen: Specimen) -> None:
+    """Every block is found stable, and the side bits foretold are those that a training forward then holds."""
+    model, batch = specimen.model(), specimen.batch()
+    torch.manual_seed(3)
+    rehearsal = bdia.rehearse(model, lambda: loss_of(model, batch), seed=3)
+    assert rehearsal.stable, [block.name for block in rehearsal.blocks if not block.stable]
+    assert specimen.calls in (None, len(rehearsal.blocks))
+    with bdia.attach(model, "bdia", seed=3) as handle:
+        torch.manual_seed(3)
+        loss_of(model, batch)
+        assert handle.side_bytes == rehearsal.side_bytes > 0
+        assert handle.chains == rehearsal.chains
+        assert handle.headroom == rehearsal.headroom
 
 
 @every
@@ -78,7 +107,7 @@ def test_eval_generation_and_names_stay_as_they_are(specimen: Specimen) -> None:
     model = specimen.model()
     keys, plain = list(model.state_dict()), answers(specimen, model)
     own = {name: module.__dict__.get("forward") for name, module in model.named_modules()}
-    with bdia.attach(model, "bdia", seed=3, blocks=specimen.chosen(model)):
+    with bdia.attach(model, "bdia", seed=3):
         loss_of(model, specimen.batch()).backward()  # generation after a training forward meets no remains of it
         assert list(model.state_dict()) == keys
         attached = answers(specimen, model)

@@ -30,8 +30,6 @@ class Specimen:
     draw: Callable[[], Batch]
     calls: int | None = N
     """None where it is drawn anew each forward (LayerDrop)."""
-    blocks: Callable[[Any], Any] | None = None
-    """What to give as `blocks=`; None where `attach` finds them."""
     prompt: str | None = None
     """The entry of the batch that `generate` goes on from; None for what does not generate."""
 
@@ -48,10 +46,6 @@ class Specimen:
         """Arguments of the model's forward, by name."""
         torch.manual_seed(seed)
         return self.draw()
-
-    def chosen(self, model: nn.Module) -> Any:
-        """`blocks=` for this instance."""
-        return None if self.blocks is None else self.blocks(model)
 
     def __str__(self) -> str:
         return self.name
@@ -83,12 +77,16 @@ def unpadded() -> Batch:
     return {"input_ids": tokens, "labels": tokens}
 
 
-def images() -> Batch:
-    return {"pixel_values": torch.randn(B, 3, 12, 12), "labels": torch.tensor([0, 1, 1])}
+def images(size: int = 12) -> Batch:
+    return {"pixel_values": torch.randn(B, 3, size, size), "labels": torch.tensor([0, 1, 1])}
 
 
 def unlabelled_images() -> Batch:
     return {"pixel_values": torch.randn(B, 3, 12, 12)}
+
+
+def pairs() -> Batch:
+    return {"input_ids": ids(), **unlabelled_images(), "return_loss": torch.tensor(True)}
 
 
 # Sizes, under the names that the configurations give them.
@@ -116,6 +114,7 @@ DISTILBERT = {
 }
 IMAGE = {**USUAL, "image_size": 12, "patch_size": 4}
 SWIN = {"embed_dim": 12, "depths": [3, 2], "num_heads": [2, 3], "image_size": 16, "patch_size": 2, "window_size": 4}
+CONVNEXT = {"hidden_sizes": [12, 24], "depths": [3, 2], "num_stages": 2, "patch_size": 4}
 # No masking of time steps: it draws from NumPy's generator, which no seed of torch repeats.
 SPEECH = {
     **USUAL, "conv_dim": (8, 8), "conv_stride": (5, 2), "conv_kernel": (10, 3), "num_conv_pos_embeddings": 4,
@@ -227,14 +226,8 @@ ZOO: tuple[Specimen, ...] = (
         {**TEXT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
     ),
     _hf("modernbert", "ModernBertForMaskedLM", padded, {**TEXT, "cls_token_id": 1, "sep_token_id": 2}),
-    # One block that serves at every depth; the list that holds it has one item, which could be any module.
-    _hf(
-        "albert",
-        "AlbertForMaskedLM",
-        padded,
-        {**TEXT, "embedding_size": 12},
-        blocks=lambda model: list(model.albert.encoder.albert_layer_groups),
-    ),
+    # One block that serves at every depth
+    _hf("albert", "AlbertForMaskedLM", padded, {**TEXT, "embedding_size": 12}),
     # Vision
     _hf("vit", "ViTForImageClassification", images, {**IMAGE, "hidden_dropout_prob": 0.1}),
     _hf("deit", "DeiTForImageClassification", images, IMAGE),
@@ -242,13 +235,10 @@ ZOO: tuple[Specimen, ...] = (
     _hf("beit", "BeitForImageClassification", images, IMAGE),
     _hf("clip-vision", "CLIPVisionModel", unlabelled_images, IMAGE),
     # A chain a stage: between them the shape changes.
-    _hf(
-        "swin",
-        "SwinForImageClassification",
-        lambda: {"pixel_values": torch.randn(B, 3, 16, 16), "labels": torch.tensor([0, 1, 1])},
-        SWIN,
-        blocks=lambda model: [list(stage.blocks) for stage in model.swin.encoder.layers],
-    ),
+    _hf("swin", "SwinForImageClassification", lambda: images(16), SWIN),
+    _hf("convnext", "ConvNextForImageClassification", lambda: images(32), CONVNEXT),
+    # A chain a tower
+    _hf("clip", "CLIPModel", pairs, {"text_config": TEXT, "vision_config": IMAGE, "projection_dim": 8}, calls=2 * N),
     # Speech; LayerDrop by default
     _hf("wav2vec2", "Wav2Vec2Model", lambda: {"input_values": torch.randn(B, 210)}, SPEECH, calls=None),
     # Encoder-decoders: two chains
