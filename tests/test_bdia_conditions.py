@@ -19,7 +19,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from zoo import Specimen, loss_of, specimen
 
 import bdia
-from bdia.errors import TapeError
+from bdia.errors import ReconstructionError, TapeError
 
 Outcome = dict[str, Tensor | None]
 
@@ -83,6 +83,15 @@ class Step:
         self.errors.append(Errors())
         with self._handle.observing(self.errors[-1]):
             return loss_of(self.model, batch)
+
+    def outputs(self, **wanted: Any) -> Any:
+        """All that the model returns for the first batch."""
+        self.errors.append(Errors())
+        with self._handle.observing(self.errors[-1]):
+            return self.model(**self._subject.specimen.batch(), **wanted)
+
+    def detach(self) -> None:
+        self._handle.detach()
 
 
 @dataclass(frozen=True)
@@ -211,6 +220,43 @@ def gradients_of_some(step: Step) -> None:
     step.seen.extend(grad for grad in torch.autograd.grad(step.forward(), [wanted[0], wanted[-1]]) if grad is not None)
 
 
+def supervise_deeply(step: Step) -> None:
+    """A loss on every hidden state, which the model collects by hooks of its own."""
+    outputs = step.outputs(output_hidden_states=True)
+    (outputs.loss + sum(x.square().mean() for x in hidden_states(outputs))).backward()
+
+
+def train_on_a_middle_state(step: Step) -> None:
+    """A loss that the upper blocks are no part of: they are rerun for their value alone."""
+    hidden_states(step.outputs(output_hidden_states=True))[2].square().mean().backward()
+
+
+def hidden_states(outputs: Any) -> Any:
+    found = getattr(outputs, "hidden_states", None)
+    return outputs.decoder_hidden_states if found is None else found
+
+
+def eager(subject: Subject, model: nn.Module) -> nn.Module:
+    """Attention written out, whose probabilities can be returned."""
+    model.set_attn_implementation("eager")
+    return model
+
+
+def train_on_attention(step: Step) -> None:
+    """A loss on the attention probabilities, which blocks return beside x."""
+    outputs = step.outputs(output_attentions=True)
+    found = getattr(outputs, "attentions", None)
+    attentions = outputs.decoder_attentions if found is None else found
+    (outputs.loss + sum(probabilities.square().mean() for probabilities in attentions)).backward()
+
+
+def detach_first(step: Step) -> None:
+    """Detaching between forward and backward."""
+    loss = step.forward()
+    step.detach()
+    loss.backward()
+
+
 CONDITIONS = (
     Condition("dropout", raise_dropout),
     Condition("bf16 autocast", train=under_autocast),
@@ -230,6 +276,10 @@ CONDITIONS = (
     Condition("two forwards, backward in reverse", train=functools.partial(forwards_first, order=(1, 0))),
     Condition("two forwards, one backward", train=joint_backward),
     Condition("gradients of some", train=gradients_of_some),
+    Condition("losses on all hidden states", train=supervise_deeply),
+    Condition("a loss on a middle state", train=train_on_a_middle_state),
+    Condition("a loss on attention", eager, train_on_attention),
+    Condition("detached before the backward", train=detach_first),
 )
 
 
@@ -492,6 +542,49 @@ def test_a_block_that_answers_without_a_tensor_is_refused() -> None:
     model = Stack(lambda y, norm: "nothing").train()
     with bdia.attach(model, "bdia"), pytest.raises(TapeError, match="returned a str: expected a tensor"):
         model(torch.randn(3, 4, 6))
+
+
+class Passing(Block):
+    """Stochastic depth: now and then x comes out as it went in, the same tensor."""
+
+    def forward(self, hidden_states: Tensor, scale: Tensor | None = None) -> Any:
+        if torch.rand(()) < 0.4:
+            return self.wrap(hidden_states, hidden_states.new_zeros(()))
+        return super().forward(hidden_states, scale)
+
+
+def test_a_block_may_return_its_own_x() -> None:
+    """h = 0, and no copy."""
+
+    def build() -> nn.Module:
+        model = Stack()
+        model.layers = nn.ModuleList(Passing(lambda y, norm: (y, norm)) for _ in range(8))
+        return model
+
+    assert_exact(build, calls=8)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_functional_calls_are_exact_or_refused(factor: float) -> None:
+    """Weights lent to a model for one forward get the gradients of stored activations where a rerun finds weights of
+    the same value; where it does not, it is an error."""
+    grads: dict[str, Outcome] = {}
+
+    def train(method: str) -> None:
+        torch.manual_seed(0)
+        model, x = Stack().train(), torch.randn(3, 4, 6)
+        lent = {name: (p.detach() * factor).requires_grad_() for name, p in model.named_parameters()}
+        with bdia.attach(model, method, seed=1):
+            torch.func.functional_call(model, lent, (x,)).backward()
+        grads[method] = {name: tensor.grad for name, tensor in lent.items()}
+
+    train("bdia-stored")
+    if factor == 1.0:
+        train("bdia")
+        assert same(grads["bdia"], grads["bdia-stored"])
+    else:
+        with pytest.raises(ReconstructionError, match=r"layers\.\d computed something else"):
+            train("bdia")
 
 
 def test_shared_blocks_are_calls_like_any_other() -> None:
