@@ -61,7 +61,6 @@ class _RehearsalRecording:
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
         """y without its graph, though it says that it needs gradients where it would in training: kernels are chosen by
         that."""
-        work.isolate()
         again = work.rerunnable()
         then, state, module = ambient.capture(), rng.state_of(x.device), ModuleState(work.name, work.module)
         looks = [look(work.name, work.module, x.device)]
