@@ -144,7 +144,7 @@ def _memory(case: Case, fields: Fields) -> str | None:
 def _read_memory(case: Case, fields: Fields, *, guarded: bool) -> None:
     workload = build(case)
     with _attach(workload, case) as handle, nullcontext() if guarded else handle.unguarded():
-        reading = measure_memory(workload, handle, workload.batch[0].device)
+        reading = measure_memory(workload, handle, workload.device)
     fields.update(vars(reading))
 
 
@@ -177,13 +177,17 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     return unsupported, note
 
 
-class _Glance:
-    """Remembers the number format of the stream."""
+class Glance:
+    """A watcher that remembers what the stream is like where it enters the first block, and how many it passes."""
 
     dtype: str | None = None
+    elements: int | None = None
+    calls: int = 0
 
     def forwarded(self, call: int, x: Tensor) -> None:
-        self.dtype = str(x.dtype).removeprefix("torch.")
+        if self.dtype is None:
+            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+        self.calls += 1
 
     def rebuilt(self, call: int, x: Tensor) -> None:
         pass
@@ -193,10 +197,11 @@ def _look(workload: Workload, case: Case, fields: Fields) -> str | None:
     """Adds what one forward tells: its loss, the format of the stream and the headroom. Returns why the case is
     unsupported, or None."""
     torch.manual_seed(case.seed)
-    glance = _Glance()
+    glance = Glance()
     with _attach(workload, case) as handle, handle.observing(glance), handle.unguarded(), torch.no_grad():
         fields["loss"] = float(workload.loss(workload.model, workload.batch))
-    fields["stream_dtype"] = glance.dtype
+    fields["stream_dtype"], fields["stream_elements"] = glance.dtype, glance.elements
+    fields["blocks"] = glance.calls
     headroom = handle.headroom
     if headroom is None:
         return None
@@ -216,7 +221,6 @@ def _facts(workload: Workload, case: Case) -> Fields:
     parameters = list(workload.model.parameters())
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
-        "stream_elements": workload.stream_elements,
         "samples": workload.samples,
         "tokens": workload.tokens,
         "parameter_dtype": str(parameters[0].dtype).removeprefix("torch."),

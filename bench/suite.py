@@ -28,6 +28,7 @@ from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Measurement, Plan
 from bench.errors import UsageError
 from bench.factors import Grid
+from bench.models import SIZES, ModelSpec
 
 FIRST: Final = "quick"
 """The suite to run where none is named; first in lists."""
@@ -60,11 +61,25 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     gpu: Grid
     blocks: tuple[Block, ...]
 
-    def plans(self, overrides: Mapping[str, Sequence[AxisValue]], device: str, data: str | None = None) -> list[Plan]:
+    def models(self, overrides: Mapping[str, Sequence[AxisValue]]) -> tuple[str, ...]:
+        """The models of this suite from outside the table, by name; `overrides` as in `plans`."""
+        grids = (self.cpu, self.gpu, *(block.grid for block in self.blocks))
+        own = (factors.values("model", grid) for grid in grids)
+        named = overrides.get("model") or [name for values in own for name in values]
+        return tuple(dict.fromkeys(str(name) for name in named if models.get(str(name)).foreign))
+
+    def plans(
+        self,
+        overrides: Mapping[str, Sequence[AxisValue]],
+        device: str,
+        data: str | None = None,
+        introduced: Mapping[str, ModelSpec] | None = None,
+    ) -> list[Plan]:
         """The cases of this suite on `device` (`cpu` or `cuda`), each once, with what to measure of it.
 
         `overrides` replaces axes everywhere (values as `bench.axes.parse` returns them); `data` is the path
-        of the user's data. Equal cases are merged, their measurements united.
+        of the user's data; `introduced` tells of models from outside the table what only their libraries know.
+        Equal cases are merged, their measurements united.
 
         Raises: UsageError, before anything runs, where a case cannot be, or an axis is overridden that no case has.
         """
@@ -76,13 +91,15 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
             own = tuple(factor for factor in block.grid if not set(factor.names) <= overrides.keys())
             grid = factors.overlay(self.cpu if device == "cpu" else self.gpu, own, where)
             for point in factors.points(factors.overlay(grid, above, where)):
-                plan = points.plan(point, block.measure, device=device, path=data, where=where)
+                plan = points.plan(
+                    point, block.measure, device=device, path=data, where=where, introduced=introduced or {}
+                )
                 if plan.measure:
                     measured[plan.case] = measured.get(plan.case, frozenset()) | plan.measure
         if not measured:
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
         plans = [Plan(case=case, measure=measure) for case, measure in measured.items()]
-        for name in points.SOME_MODELS_ONLY:
+        for name in SIZES:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
                 given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
                 used = ", ".join(dict.fromkeys(plan.case.model for plan in plans))

@@ -191,7 +191,7 @@ def _bits_per_activation(records: list[Record]) -> list[float | None]:
 
     points: dict[Hashable, list[tuple[float, float]]] = {}
     for record in records:
-        if record.activation_bytes is not None and record.stream_elements:
+        if record.activation_bytes is not None and record.stream_elements and record.depth is not None:
             bits = record.activation_bytes * 8 / record.stream_elements
             points.setdefault(series(record), []).append((record.depth, bits))
     slopes = {name: least_squares_slope(fitted) for name, fitted in points.items()}

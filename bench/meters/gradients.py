@@ -46,7 +46,7 @@ def measure_gradients(
     Raises: MeterError where only one of the two gave some parameter a gradient.
     """
     chosen = get(method) if isinstance(method, str) else method
-    device = workload.batch[0].device
+    device = workload.device
     before = rng.state_of(device)
     with _repeatable(device):
         with rng.restored(before, device):
@@ -57,7 +57,7 @@ def measure_gradients(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            workload.optimizer.zero_grad(set_to_none=True)
+            workload.model.zero_grad(set_to_none=True)
             return GradientReading(None, "the same rule with stored activations ran out of memory: no gradient error")
     return compare_gradients(gradients, reference)
 
@@ -97,11 +97,11 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
     model, options = workload.model, {} if bits is None else {"bits": bits}
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
         torch.autograd.backward(workload.loss(model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     return gradients
 
 

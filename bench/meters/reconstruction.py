@@ -100,7 +100,7 @@ def measure_reconstruction(
         handle.unguarded(),
     ):
         torch.autograd.backward(workload.loss(workload.model, workload.batch))
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     return ReconstructionReading(
         reconstruction=[observer.errors[block] for block in sorted(observer.errors)],
         bit_exact=observer.bit_exact,
