@@ -14,7 +14,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bdia.attachment import Handle as Handle
     from bdia.attachment import attach as attach
     from bdia.errors import AttachError as AttachError
     from bdia.errors import BdiaError as BdiaError
@@ -22,12 +21,13 @@ if TYPE_CHECKING:
     from bdia.errors import MethodError as MethodError
     from bdia.errors import ReconstructionError as ReconstructionError
     from bdia.errors import TapeError as TapeError
+    from bdia.handle import Handle as Handle
     from bdia.methods import METHODS as METHODS
     from bdia.methods import Method as Method
 
 _HOMES = {
     "attach": "bdia.attachment",
-    "Handle": "bdia.attachment",
+    "Handle": "bdia.handle",
     "AttachError": "bdia.errors",
     "BdiaError": "bdia.errors",
     "HeadroomError": "bdia.errors",

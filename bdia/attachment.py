@@ -1,26 +1,32 @@
 """Puts a method onto the blocks of an existing model, in place, and takes it off again.
 
-Only `forward` of the blocks, and of the module that loops over them, is replaced on the instances. Parameter names,
+Only `forward` of the blocks, and of the modules that loop over them, is replaced on the instances. Parameter names,
 `state_dict`, hooks and the model's own code stay as they are. What replaces it is a bound method of a class of this
 module, never a closure, so that `deepcopy` and pickle see through it.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from bdia.backprop import Watcher
-from bdia.chain import Chain
+from bdia import distributions
+from bdia.arguments import first_parameter, split
+from bdia.blocks import batch_dim as find_batch_dim
+from bdia.blocks import find_chains, given_chains, owners
+from bdia.chain import Chain, Layout
+from bdia.compiled import CompiledForward
+from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError, TapeError
 from bdia.gamma import GammaSource
+from bdia.handle import Handle
 from bdia.methods import Method, get
-from bdia.quantize import Headroom
+from bdia.updates import QuantisedEuler, Rule
+
+Blocks = Sequence[nn.Module | Sequence[nn.Module]]
 
 
 def attach(
@@ -28,8 +34,13 @@ def attach(
     method: str | Method = "bdia",
     *,
     bits: int = 9,
+    gamma: float | str | Gamma | None = None,
     seed: int | None = None,
-    blocks: Sequence[nn.Module] | None = None,
+    blocks: Blocks | None = None,
+    batch_dim: int | None = None,
+    verify: bool = False,
+    on_overflow: Literal["raise", "store"] = "raise",
+    inference: Literal["plain", "quantised"] = "plain",
 ) -> Handle:
     """Trains the residual blocks of `model` with `method`, until `detach()`.
 
@@ -40,97 +51,57 @@ def attach(
         model: any module whose forward passes x through a list of residual blocks, x₊ = block(x).
         method: a name of `bdia.methods.METHODS`, or a `Method`.
         bits: l of eq. 17, 1 to 23; no matter to methods that do not quantise.
+        gamma: the distribution of γ: None for ±½, a number g for ±g, a text such as `uniform:0.5`, or a
+            `bdia.distributions.Gamma`. Exact reversal needs |γ| = 2^-m, and keeps m side bits an activation.
         seed: fixes the γ of each forward counted from attaching, apart from torch's global generator. None takes
             torch's seed.
-        blocks: the blocks in the order they run. None finds the one list of blocks in the model.
+        blocks: the blocks in the order they run, or several such lists, a chain each. None finds them: one list in
+            most models, two in an encoder-decoder.
+        batch_dim: along which dimension of x its samples lie. None takes the first, or what torch's own attention
+            says where the blocks have one (`batch_first`).
+        verify: remembers digests of every x and y, compares each as it is rebuilt, and where one differs names the
+            block, the element, both values, and what was different. To find a fault: it waits for the device at each
+            block, and keeps about 4·(T + D/B) bytes a sample and block.
+        on_overflow: what to do with a forward that leaves the range in which fp32 is exact at this l. `raise` raises
+            HeadroomError when it ends. `store` keeps the state before each such step as it is, stays exact, and counts
+            the forwards in `Handle.overflows`; it waits for the device at each block.
+        inference: `plain` leaves eval mode as it is (11); `quantised` rounds the stream there too (22).
 
     Raises:
-        MethodError: unknown method, an impossible pair of rule and strategy, or l out of range.
-        AttachError: no list of blocks, more than one, or blocks that have a method attached already.
+        MethodError: unknown method, an impossible pair of rule and strategy, γ that cannot be reversed, l out of range.
+        AttachError: no list of blocks, an ambiguous choice, or blocks that have a method attached already.
     """
     chosen = get(method) if isinstance(method, str) else method
-    rule = chosen.make_rule(bits)
+    rule = _rule(chosen, bits, distributions.parse(gamma), gamma_given=gamma is not None)
     strategy = chosen.make_strategy()
-    if chosen.reversible and not rule.reversible:
-        raise MethodError(f"{chosen.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
-    found = _find_blocks(model) if blocks is None else list(blocks)
-    if not found:
+    _check_choice("on_overflow", on_overflow, ("raise", "store"))
+    _check_choice("inference", inference, ("plain", "quantised"))
+    if verify and not (chosen.reversible and rule.exact):
+        raise MethodError(f"verify=True: {chosen.name} rebuilds nothing bit for bit; use it with method 'bdia'")
+    chains = find_chains(model) if blocks is None else given_chains(model, blocks)
+    if not chains:
         raise AttachError("blocks is empty: give the residual blocks in the order they run")
-    owner = _find_owner(model, found)
-    taken = next((m for m in (owner, *found) if isinstance(_own_forward(m), _Bound)), None)
-    if taken is not None:
-        raise AttachError(f"{type(taken).__name__} has a method attached already: detach() it first")
-    chain = Chain(len(found), rule, strategy, GammaSource(seed))
     names = {id(module): name for name, module in model.named_modules()}
-    patches = [_Patch(owner, AttachedOwner(owner, chain).forward)]
-    for block in dict.fromkeys(found):
-        label = names.get(id(block), type(block).__name__)
-        patches.append(_Patch(block, AttachedBlock(block, owner, chain, label).forward))
-    return Handle(chain, patches)
-
-
-class Handle:
-    """A method attached to a model. A context manager: leaving it detaches."""
-
-    def __init__(self, chain: Chain, patches: list[_Patch]) -> None:
-        self._chain = chain
-        self._patches = patches
-
-    def detach(self) -> None:
-        """Gives the modules their own `forward` back. A second call does nothing."""
-        while self._patches:
-            self._patches[-1].remove()
-            self._patches.pop()
-
-    @property
-    def side_bytes(self) -> int:
-        """Bytes of side information (eq. 20), as held at the end of the last forward."""
-        return self._chain.summary.side_bytes
-
-    @property
-    def rng_bytes(self) -> int:
-        """Bytes of RNG states, as held at the end of the last forward."""
-        return self._chain.summary.rng_bytes
-
-    @property
-    def headroom(self) -> Headroom | None:
-        """How much of the exact range the last forward used; None for a rule that does not quantise."""
-        return self._chain.summary.headroom
-
-    @contextlib.contextmanager
-    def observing(self, watcher: Watcher) -> Iterator[None]:
-        """Shows `watcher` every x_k of the forwards begun inside, as made and as rebuilt."""
-        self._chain.watcher, before = watcher, self._chain.watcher
-        try:
-            yield
-        finally:
-            self._chain.watcher = before
-
-    @contextlib.contextmanager
-    def unguarded(self) -> Iterator[None]:
-        """Leaves out the range guard and the checksum in the forwards begun inside: to measure an error, never to
-        train."""
-        self._chain.guarded, before = False, self._chain.guarded
-        try:
-            yield
-        finally:
-            self._chain.guarded = before
-
-    def state_dict(self) -> dict[str, int]:
-        """What it takes to draw the same γ again: the seed, and the forwards counted."""
-        return self._chain.gamma.state_dict()
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes on drawing γ where `state` was taken."""
-        self._chain.gamma.load_state_dict(state)
-
-    def __enter__(self) -> Handle:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.detach()
+    running = [owners(model, chain) for chain in chains]
+    _refuse_taken([module for chain, around in zip(chains, running, strict=True) for module in (*around, *chain)])
+    made, patches = [], []
+    for number, (blocks_of, around) in enumerate(zip(chains, running, strict=True)):
+        labels = tuple(names.get(id(block), type(block).__name__) for block in blocks_of)
+        chain = Chain(
+            labels,
+            rule,
+            strategy,
+            GammaSource(seed, distributions.parse(gamma), number),
+            layout=_layout(blocks_of, batch_dim),
+            inference=QuantisedEuler(bits) if inference == "quantised" else None,
+            stores_overflow=on_overflow == "store",
+            verify=verify,
+        )
+        made.append(chain)
+        patches += [Patch(owner, AttachedOwner(owner, chain).forward) for owner in around]
+        for block, label in dict(zip(blocks_of, labels, strict=True)).items():
+            patches.append(Patch(block, AttachedBlock(block, around[0], chain, label).forward))
+    return Handle(made, patches)
 
 
 class _Bound:
@@ -154,18 +125,19 @@ _not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compil
 
 
 class AttachedOwner(_Bound):
-    """Stands in for the forward of the module that loops over the blocks: the beginning and end of a chain."""
+    """Stands in for the forward of a module that may loop over the blocks: the beginning and end of a chain."""
 
     @_not_compiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        if not self.module.training:
+        training = self.module.training
+        if not training and self.chain.inference is None:
             return self.original(*args, **kwargs)
-        if self.chain.rule.chained and _inside_a_backward():
+        if training and self.chain.rule.chained and _inside_a_backward():
             raise TapeError(
                 f"the forward of {type(self.module).__name__} was run again inside a backward, where it would draw "
                 f"other γ: remove the checkpoint around it, or detach() the inner of two attached models"
             )
-        passage = self.chain.open()
+        passage = self.chain.open(training=training)
         try:
             outputs = self.original(*args, **kwargs)
         finally:
@@ -181,27 +153,38 @@ class AttachedBlock(_Bound):
         super().__init__(module, chain)
         self.owner = owner
         self.name = name
+        self._x = first_parameter(module)
+        self._compiled = CompiledForward(module)
 
     @_not_compiled
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         passage = self.chain.current
         if passage is None:
-            if self.owner.training and _inside_a_backward():
-                raise TapeError(
-                    f"{self.name} was run again inside a backward by a checkpoint of the model's own: turn the model's "
-                    f"gradient checkpointing off"
-                )
-            if self.owner.training:
-                raise TapeError(
-                    f"{self.name} was called outside the forward of {type(self.owner).__name__}, so it has no place "
-                    f"in a chain: call the whole model, detach(), or switch to eval()"
-                )
-            return self.original(*args, **kwargs)
-        x, args, kwargs = _split(self.name, args, kwargs)
-        return passage.call(self.name, self.module, self.original, x, args, kwargs)
+            self._check_alone()
+            return self._compiled(self.original)(*args, **kwargs)
+        if self.owner.training and getattr(self.module, "gradient_checkpointing", False):
+            raise TapeError(
+                f"{self.name} has the model's own gradient checkpointing on, which would run it twice over: turn it "
+                f"off (model.gradient_checkpointing_disable()), or detach()"
+            )
+        x, args, kwargs = split(self.name, self._x, args, kwargs)
+        return passage.call(self.name, self.module, self._compiled(self.original), x, args, kwargs)
+
+    def _check_alone(self) -> None:
+        """Raises: TapeError for a block that trains outside a chain."""
+        if self.owner.training and _inside_a_backward():
+            raise TapeError(
+                f"{self.name} was run again inside a backward by a checkpoint of the model's own: turn the model's "
+                f"gradient checkpointing off"
+            )
+        if self.owner.training:
+            raise TapeError(
+                f"{self.name} was called outside the forward of {type(self.owner).__name__}, so it has no place "
+                f"in a chain: call the whole model, detach(), or switch to eval()"
+            )
 
 
-class _Patch:
+class Patch:
     """One replaced forward."""
 
     def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
@@ -211,6 +194,7 @@ class _Patch:
         module.__dict__["forward"] = forward
 
     def remove(self) -> None:
+        """Raises: AttachError where somebody else has replaced the forward since."""
         if _instance_forward(self._module) != self._forward:
             raise AttachError(
                 f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
@@ -222,52 +206,41 @@ class _Patch:
             self._module.__dict__["forward"] = self._before
 
 
+def _rule(method: Method, bits: int, gamma: Gamma, *, gamma_given: bool) -> Rule:
+    if gamma_given and not method.draws_gamma:
+        raise MethodError(f"gamma={gamma}: {method.name} draws no γ; leave gamma out, or use method 'bdia'")
+    rule = method.make_rule(bits, gamma)
+    if not method.reversible or rule.reversible:
+        return rule
+    if method.draws_gamma:
+        needed = "|γ| must be 2^-m, such as 0.5 or 0.25" if rule.exact else "γ must never be 0"
+        stored = "bdia-stored" if rule.exact else "bdia-unquantised"
+        raise MethodError(f"gamma={gamma}: {method.name} divides by γ, so {needed}; or use method {stored!r}")
+    raise MethodError(f"{method.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
+
+
+def _layout(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:
+    if batch_dim is None:
+        return Layout(*find_batch_dim(blocks))
+    if type(batch_dim) is not int or batch_dim < 0:
+        raise AttachError(f"batch_dim={batch_dim!r}: expected 0 for x as [B, T, D], 1 for [T, B, D]")
+    return Layout(batch_dim, batch_dim + 1)
+
+
+def _refuse_taken(modules: Sequence[nn.Module]) -> None:
+    taken = next((m for m in modules if isinstance(getattr(_instance_forward(m), "__self__", None), _Bound)), None)
+    if taken is not None:
+        raise AttachError(f"{type(taken).__name__} has a method attached already: detach() it first")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise MethodError(f"{name}={value!r}: expected {' or '.join(map(repr, choices))}")
+
+
 def _inside_a_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
 def _instance_forward(module: nn.Module) -> Callable[..., Any] | None:
     return module.__dict__.get("forward")
-
-
-def _own_forward(module: nn.Module) -> object:
-    return getattr(_instance_forward(module), "__self__", None)
-
-
-def _split(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
-    """x, and the arguments without it."""
-    if args and isinstance(args[0], Tensor):
-        return args[0], args[1:], kwargs
-    raise TapeError(f"{name} was called without a tensor as its first argument: expected block(x, …)")
-
-
-def _find_blocks(model: nn.Module) -> list[nn.Module]:
-    """The one list of blocks: the longest ModuleList or Sequential whose items are all of one class."""
-    lists = [
-        list(module)
-        for module in model.modules()
-        if isinstance(module, (nn.ModuleList, nn.Sequential))
-        and len({type(item) for item in module}) == 1
-        and any(True for _ in next(iter(module)).children())
-    ]
-    longest = max(map(len, lists), default=0)
-    found = [blocks for blocks in lists if len(blocks) == longest]
-    if len(found) != 1:
-        what = "no list" if not found else f"{len(found)} lists of equal length"
-        raise AttachError(f"found {what} of blocks in {type(model).__name__}: name them with blocks=")
-    return found[0]
-
-
-def _find_owner(model: nn.Module, blocks: Sequence[nn.Module]) -> nn.Module:
-    """The module whose forward loops over the blocks: the innermost that holds them all and has a forward."""
-    wanted = {id(block) for block in blocks}
-    holders = [
-        module
-        for module in model.modules()
-        if type(module).forward is not nn.Module.forward  # a ModuleList, or a mere holder of parts, has none
-        and id(module) not in wanted
-        and wanted <= {id(inner) for inner in module.modules()}
-    ]
-    if not holders:
-        raise AttachError(f"blocks= names modules that are not part of {type(model).__name__}: take them from it")
-    return min(holders, key=lambda module: sum(1 for _ in module.modules()))

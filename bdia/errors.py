@@ -19,7 +19,25 @@ class TapeError(BdiaError, RuntimeError):
 
 
 class ReconstructionError(BdiaError, RuntimeError):
-    """The activations rebuilt in the backward are not those of the forward, so the gradients would be wrong."""
+    """The activations rebuilt in the backward are not those of the forward, so the gradients would be wrong.
+
+    Attributes: `block` (its name); where `verify` could tell, `element` (as `[0, 3, 7]`), and `forward` and `rebuilt`,
+    the values there."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        block: str | None = None,
+        element: str | None = None,
+        forward: float | None = None,
+        rebuilt: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.block = block
+        self.element = element
+        self.forward = forward
+        self.rebuilt = rebuilt
 
 
 class HeadroomError(BdiaError, OverflowError):

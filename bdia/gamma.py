@@ -9,27 +9,33 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bdia.distributions import HALF, Gamma
+
 
 class GammaSource:
-    """Draws γ = ±½ with equal probability.
+    """Draws γ for one chain of blocks.
 
-    What forward number c draws depends on (seed, c, distributed rank) alone: not on what the model drew, not on the
-    device, and with a data-parallel model each rank draws its own.
+    What forward number c draws depends on (seed, c, distributed rank, chain) alone: not on what the model drew, not on
+    the device; with a data-parallel model each rank draws its own, and so does each chain of an encoder-decoder.
 
     `seed` None takes torch's current seed, without drawing from its generator.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self, seed: int | None = None, gamma: Gamma = HALF, chain: int = 0) -> None:
         self.seed = torch.initial_seed() if seed is None else seed
+        self._gamma = gamma
+        self._chain = chain
         self.forwards = 0
         """Forwards begun since attaching."""
 
-    def begin(self, blocks: int) -> GammaDraw:
-        """The draw for the next forward, of about `blocks` calls."""
+    def begin(self, blocks: int, batch_dim: int = 0) -> GammaDraw:
+        """The draw for the next forward, of about `blocks` calls; the samples lie along `batch_dim` of x."""
         key = struct.pack("<QQQ", self.seed % 2**64, self.forwards, _rank())
+        if self._chain:  # the first chain draws what it drew when there was but one
+            key += struct.pack("<Q", self._chain)
         self.forwards += 1
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")
-        return GammaDraw(seed, blocks)
+        return GammaDraw(seed, blocks, self._gamma, batch_dim)
 
     def state_dict(self) -> dict[str, int]:
         """What it takes to draw the same γ again."""
@@ -43,19 +49,23 @@ class GammaSource:
 class GammaDraw:
     """The γ of one forward. Call k gets row k of a table drawn ahead, moved to the device in one copy."""
 
-    def __init__(self, seed: int, blocks: int) -> None:
+    def __init__(self, seed: int, blocks: int, gamma: Gamma, batch_dim: int) -> None:
         self._generator = torch.Generator("cpu").manual_seed(seed)
         self._rows_ahead = max(blocks, 1)
+        self._gamma = gamma
+        self._batch_dim = batch_dim
         self._rows: list[Tensor] = []
 
     def next(self, x: Tensor) -> Tensor:
-        """γ of shape [B, 1, …, 1] for a stream x of shape [B, …], on x's device."""
+        """γ of shape [B, 1, …, 1] for a stream x of shape [B, …], on x's device and in its dtype; with ones before B
+        as well where the samples lie along another dimension."""
+        samples = x.shape[self._batch_dim]
         if not self._rows:
-            shape = (self._rows_ahead, x.shape[0])
-            drawn = torch.randint(0, 2, shape, generator=self._generator, device="cpu")
-            table = drawn.to(x.dtype).sub_(0.5).to(x.device)
-            self._rows = list(table.view(self._rows_ahead, -1, *[1] * (x.dim() - 1)).unbind())[::-1]
-        return self._rows.pop()
+            table = self._gamma.sample((self._rows_ahead, samples), self._generator)
+            self._rows = list(table.to(device=x.device, dtype=x.dtype).unbind())[::-1]
+        shape = [1] * x.dim()
+        shape[self._batch_dim] = samples
+        return self._rows.pop().view(shape)
 
 
 def _rank() -> int:

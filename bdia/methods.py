@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
+from bdia.distributions import HALF, Gamma
 from bdia.errors import MethodError
 
 if TYPE_CHECKING:
@@ -32,13 +33,17 @@ class Method:
     summary: str
     quantised: bool = False
     """The stream is rounded to multiples of 2^-l, so `bits` matters."""
+    draws_gamma: bool = False
+    """The rule mixes with a random γ, and its factory takes `gamma`, a `bdia.distributions.Gamma`."""
     reversible: bool = False
     """The strategy rebuilds activations instead of storing them, so there is a reconstruction to measure."""
 
-    def make_rule(self, bits: int) -> Rule:
-        """The rule for l = `bits`; rules that do not quantise ignore it."""
-        factory = _resolve(self.rule)
-        return cast("Rule", factory(bits=bits) if self.quantised else factory())
+    def make_rule(self, bits: int, gamma: Gamma = HALF) -> Rule:
+        """The rule for l = `bits` and γ drawn from `gamma`; rules that do not quantise, or draw no γ, ignore them."""
+        options: dict[str, object] = {"bits": bits} if self.quantised else {}
+        if self.draws_gamma:
+            options["gamma"] = gamma
+        return cast("Rule", _resolve(self.rule)(**options))
 
     def make_strategy(self) -> Strategy:
         return cast("Strategy", _resolve(self.strategy)())
@@ -58,11 +63,18 @@ REVERSIBLE = "bdia.backprop.reversible:Reversible"
 METHODS: tuple[Method, ...] = (
     Method("standard", EULER, STORED, "plain transformer (eq. 4), plain autograd"),
     Method("checkpoint", EULER, CHECKPOINT, "plain transformer (eq. 4), torch.utils.checkpoint per block"),
-    Method("bdia-stored", QUANTISED_BDIA, STORED, "quantised BDIA (eq. 18-21), plain autograd", quantised=True),
-    Method("bdia-naive", BDIA, REVERSIBLE, "BDIA (eq. 10), inverted in floating point (eq. 16)", reversible=True),
+    Method(
+        "bdia-stored", QUANTISED_BDIA, STORED, "quantised BDIA (eq. 18-21), plain autograd",
+        quantised=True, draws_gamma=True,
+    ),
+    Method("bdia-unquantised", BDIA, STORED, "BDIA (eq. 10), plain autograd: any γ", draws_gamma=True),
+    Method(
+        "bdia-naive", BDIA, REVERSIBLE, "BDIA (eq. 10), inverted in floating point (eq. 16)",
+        draws_gamma=True, reversible=True,
+    ),
     Method(
         "bdia", QUANTISED_BDIA, REVERSIBLE, "quantised BDIA (eq. 18-21), inverted bit for bit (eq. 24)",
-        quantised=True, reversible=True,
+        quantised=True, draws_gamma=True, reversible=True,
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Side bits (eq. 20), one bit an element, packed eight to a byte in torch's own allocator.
+"""Side bits (eq. 20), m bits an element for |γ| = 2^-m, packed eight to a byte in torch's own allocator.
 
 In torch's allocator on purpose: what another library allocates, the memory meter would not see.
 """
@@ -20,9 +20,10 @@ _SELECT = 0x8040201008040201 - (1 << 64)  # as a signed int64
 
 @dataclass(frozen=True)
 class SideBits:
-    """A bool tensor of `shape`, as ⌈elements/8⌉ bytes."""
+    """Numbers below 2^m of one `shape`, as m planes of ⌈elements/8⌉ bytes each, the lowest bits first."""
 
     packed: Tensor
+    """uint8 [m, ⌈elements/8⌉]."""
     shape: torch.Size
 
     @property
@@ -31,17 +32,31 @@ class SideBits:
         return self.packed.nbytes
 
     def unpack(self) -> Tensor:
-        """The bool tensor that was packed, bit for bit."""
-        spread = self.packed.to(torch.int64).mul_(_SPREAD).bitwise_and_(_SELECT)
+        """The numbers that were packed, bit for bit, as uint8."""
+        planes = [self._plane(plane) for plane in self.packed]
+        total = planes[0]
+        for place, plane in enumerate(planes[1:], 1):
+            total = total.add_(plane.mul_(1 << place))
+        return total
+
+    def _plane(self, packed: Tensor) -> Tensor:
+        spread = packed.to(torch.int64).mul_(_SPREAD).bitwise_and_(_SELECT)
         flags = spread.view(torch.uint8).ne(0)
-        return flags[: math.prod(self.shape)].view(self.shape)
+        return flags[: math.prod(self.shape)].view(self.shape).view(torch.uint8)
 
 
-def pack(flags: Tensor) -> SideBits:
-    """Packs a bool tensor of any shape."""
-    flat = flags.contiguous().view(torch.uint8).view(-1)
+def pack(side: Tensor, bits: int = 1) -> SideBits:
+    """Packs a bool tensor of any shape, or a uint8 one whose numbers have `bits` bits each."""
+    flat = side.contiguous().view(torch.uint8).view(-1)
     if flat.numel() % 8:
         flat = torch.nn.functional.pad(flat, (0, 8 - flat.numel() % 8))
-    words = flat.view(torch.int64).mul(_GATHER)
-    packed = words.bitwise_right_shift_(56).to(torch.uint8)
-    return SideBits(packed, flags.shape)
+    if bits == 1:
+        return SideBits(_gather(flat)[None], side.shape)
+    planes = [_gather(flat.bitwise_right_shift(place).bitwise_and_(1)) for place in range(bits)]
+    return SideBits(torch.stack(planes), side.shape)
+
+
+def _gather(flags: Tensor) -> Tensor:
+    """Bytes of 0 or 1, eight to a byte: [8n] → [n]."""
+    words = flags.view(torch.int64).mul(_GATHER)
+    return words.bitwise_right_shift_(56).to(torch.uint8)

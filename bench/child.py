@@ -178,16 +178,14 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
 
 
 class Glance:
-    """A watcher that remembers what the stream is like where it enters the first block, and how many it passes."""
+    """A watcher that remembers what the stream is like where it enters the first block."""
 
     dtype: str | None = None
     elements: int | None = None
-    calls: int = 0
 
     def forwarded(self, call: int, x: Tensor) -> None:
         if self.dtype is None:
             self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
-        self.calls += 1
 
     def rebuilt(self, call: int, x: Tensor) -> None:
         pass
@@ -201,7 +199,7 @@ def _look(workload: Workload, case: Case, fields: Fields) -> str | None:
     with _attach(workload, case) as handle, handle.observing(glance), handle.unguarded(), torch.no_grad():
         fields["loss"] = float(workload.loss(workload.model, workload.batch))
     fields["stream_dtype"], fields["stream_elements"] = glance.dtype, glance.elements
-    fields["blocks"] = glance.calls
+    fields["blocks"] = sum(map(len, handle.chains))
     headroom = handle.headroom
     if headroom is None:
         return None
@@ -229,7 +227,7 @@ def _facts(workload: Workload, case: Case) -> Fields:
 
 
 def _attach(workload: Workload, case: Case, method: Method | None = None) -> bdia.Handle:
-    options = {} if case.bits is None else {"bits": case.bits}
+    options: Fields = {} if case.bits is None else {"bits": case.bits}
     chosen = method or resolve.method(case.method)
     return bdia.attach(workload.model, chosen, seed=case.seed, blocks=workload.blocks, **options)
 

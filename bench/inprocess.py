@@ -6,6 +6,7 @@ assert bench.measure(workload, "bdia").activation_bytes <= 82 * 2**20
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -78,12 +79,13 @@ def measure(workload: Workload, method: str | Method = "bdia", *, bits: int = 9,
 
 
 def _measure(workload: Workload, method: Method, bits: int | None, seed: int, snapshot: Snapshot) -> Result:
-    options = {} if bits is None else {"bits": bits}
+    options: dict[str, Any] = {} if bits is None else {"bits": bits}
     glance = Glance()
     with bdia.attach(workload.model, method, seed=seed, blocks=workload.blocks, **options) as handle:
         torch.manual_seed(seed)
         with handle.observing(glance), torch.no_grad():
             loss = float(workload.loss(workload.model, workload.batch))
+        blocks = sum(map(len, handle.chains))
         torch.manual_seed(seed)
         memory = measure_memory(workload, handle, workload.device)
     snapshot.weights()
@@ -105,7 +107,7 @@ def _measure(workload: Workload, method: Method, bits: int | None, seed: int, sn
         side_bytes=memory.side_bytes,
         rng_bytes=memory.rng_bytes,
         reserved_bytes=memory.reserved_bytes,
-        blocks=glance.calls,
+        blocks=blocks,
         stream_elements=glance.elements,
         loss=loss,
         reconstruction=None if rebuilt is None else tuple(rebuilt.reconstruction),

@@ -9,13 +9,14 @@ at a time.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
+from bdia.attachment import Blocks
 from bench import models
 from bench.case import Case
 from bench.errors import UsageError
@@ -23,7 +24,6 @@ from bench.errors import UsageError
 Batch = Any
 """Tensors, bare or in tuples, lists and mappings, nested or not: whatever the loss is at home with."""
 Loss = Callable[[nn.Module, Batch], Tensor]
-Blocks = Sequence[nn.Module]
 
 LEARNING_RATE: Final = 1e-3
 BETAS: Final = (0.9, 0.95)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from bdia.quantize import exact_limit, headroom, is_exact, quantize, to_even
+from bdia.quantize import exact_limit, headroom, is_exact, quantize, shift_of, to_multiple
 
 
 @pytest.mark.parametrize("bits", [1, 6, 9, 14])
@@ -31,9 +31,23 @@ def test_parity_is_the_floored_modulus(bits: int) -> None:
     """Parity agrees with Python's own modulus of integers, negative ones included."""
     integers = [*range(-9, 10), 2**20 + 1, -(2**20) - 1]
     x = torch.tensor(integers, dtype=torch.float32) * 2.0**-bits
-    even, odd = to_even(x, bits)
+    even, odd = to_multiple(x, bits, 1)
+    assert odd is not None
     assert odd.tolist() == [n % 2 == 1 for n in integers]
     assert (even * 2**bits).tolist() == [n + n % 2 for n in integers]
+
+
+@pytest.mark.parametrize("m", range(1, 9))
+def test_the_nearest_multiple_and_its_shift(m: int) -> None:
+    """x + s·2^-l is the nearest multiple of 2^(m-l), halfway cases up, and s·2^-l comes back from m bits."""
+    integers = [*range(-300, 301), 2**20 + 1, -(2**20) - 1]
+    x = torch.tensor(integers, dtype=torch.float32) * 2.0**-6
+    multiple, side = to_multiple(x, 6, m)
+    assert side is not None
+    nearest = [(2 * n + 2**m) // 2 ** (m + 1) * 2**m for n in integers]
+    assert (multiple * 2**6).tolist() == nearest
+    assert set(side.to(torch.uint8).tolist()) <= set(range(2**m))
+    assert torch.equal(multiple - shift_of(side, 6, m), x)
 
 
 @pytest.mark.parametrize("bits", [6, 9, 20])

@@ -8,13 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bdia.errors import MethodError
-from bdia.quantize import quantize, to_even
-from bdia.sidebits import pack
-from bdia.updates import (
-    Bdia,
-    Euler,
-    QuantisedBdia,
+from bdia.distributions import Normal, PlusMinus, Uniform
+from bdia.equations import (
     combine,
     combine_quantised,
     first_quantised,
@@ -23,6 +18,10 @@ from bdia.updates import (
     mix,
     straight_through,
 )
+from bdia.errors import MethodError
+from bdia.quantize import quantize, shift_of, to_multiple
+from bdia.sidebits import pack
+from bdia.updates import Bdia, Euler, QuantisedBdia, QuantisedEuler
 
 SHAPE = (4, 3, 5)
 
@@ -68,8 +67,9 @@ def test_the_quantised_update_is_equation_21_in_rationals(bits: int, seed: int) 
     """Every element agrees with eq. 20 and 21 computed in exact fractions from the rounded mix."""
     before, x = quantize(stream(seed), bits), quantize(stream(seed + 10), bits)
     y, gamma = stream(seed + 20), signs()
-    even, side = to_even(before, bits)
-    after = combine_quantised(even, x, y, gamma, bits)
+    even, side = to_multiple(before, bits, 1)
+    assert side is not None
+    after = combine_quantised(even * gamma, x, y, gamma, bits)
     mixed = mix(x, y, gamma)
     unit = Fraction(1, 2**bits)
     for index in [(b, t, d) for b in range(4) for t in range(3) for d in range(5)]:
@@ -88,20 +88,22 @@ def test_the_quantised_inverse_is_exact(bits: int, seed: int) -> None:
     """Eq. 24 gives x₋ back with `torch.equal`."""
     before, x = quantize(stream(seed), bits), quantize(stream(seed + 10), bits)
     y, gamma = stream(seed + 20), signs()
-    even, side = to_even(before, bits)
-    after = combine_quantised(even, x, y, gamma, bits)
-    assert torch.equal(invert_quantised(after, x, y, gamma, side, bits), before)
+    even, side = to_multiple(before, bits, 1)
+    assert side is not None
+    after = combine_quantised(even * gamma, x, y, gamma, bits)
+    assert torch.equal(invert_quantised(after, x, y, gamma, shift_of(side, bits, 1), bits), before)
 
 
 def test_one_wrong_side_bit_is_one_wrong_element() -> None:
     """The side bits carry information: flipping one shifts that element by one unit, and no other."""
     bits = 9
     before, x, y, gamma = quantize(stream(1), bits), quantize(stream(2), bits), stream(3), signs()
-    even, side = to_even(before, bits)
-    after = combine_quantised(even, x, y, gamma, bits)
+    even, side = to_multiple(before, bits, 1)
+    assert side is not None
+    after = combine_quantised(even * gamma, x, y, gamma, bits)
     flipped = side.clone()
     flipped[1, 2, 3] = ~flipped[1, 2, 3]
-    difference = (invert_quantised(after, x, y, gamma, flipped, bits) - before).abs()
+    difference = (invert_quantised(after, x, y, gamma, shift_of(flipped, bits, 1), bits) - before).abs()
     assert difference[1, 2, 3].item() == 2.0**-bits
     assert difference.count_nonzero().item() == 1
 
@@ -130,26 +132,46 @@ def test_gradients_of_a_step_are_those_of_autograd(rule: Bdia) -> None:
         assert torch.allclose(ours, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_undo_takes_back_what_step_did() -> None:
-    """A chain of steps undone one by one comes back to x_0, bit for bit."""
-    rule, gamma = QuantisedBdia(bits=9), signs()
+@pytest.mark.parametrize("m", [0, 1, 2, 3, 8])
+def test_undo_takes_back_what_step_did(m: int) -> None:
+    """A chain of steps with |γ| = 2^-m, undone one by one, comes back to x_0 bit for bit, with m side bits each."""
+    rule, gamma = QuantisedBdia(9, PlusMinus(2.0**-m)), signs() * 2.0 ** (1 - m)
 
     def block(x: Tensor) -> Tensor:
         return x + (3 * x).sin()
 
     states, kept = [rule.start(stream(5))], []
-    for _ in range(20):
+    for _ in range(20 if m else 4):  # |γ| = 1 grows from step to step, and leaves the exact range
         state, side = rule.step(states[-1], block(rule.input(states[-1])), gamma)
         states.append(state)
         kept.append(side)
     state = states[-1]
-    for k in range(19, 0, -1):
+    for k in range(len(kept) - 1, 0, -1):
         x, side = rule.input_back(state), kept[k]
-        assert side is not None
-        state = rule.undo(state, block(x), gamma, pack(side))
+        assert (side is None) == (m == 0)
+        state = rule.undo(state, block(x), gamma, None if side is None else pack(side, m))
         assert all(torch.equal(rebuilt, made) for rebuilt, made in zip(state, states[k], strict=True))
     assert torch.equal(rule.input_back(state), quantize(stream(5), 9))
     assert kept[0] is None
+
+
+@pytest.mark.parametrize("gamma", [PlusMinus(0.3), PlusMinus(0.0), Uniform(0.5), Normal(0.2)])
+def test_other_distributions_have_no_inverse_and_round_both_terms(gamma: PlusMinus | Uniform | Normal) -> None:
+    """Eq. 21 without side bits: each term is rounded, and the rule says that it cannot be reversed."""
+    rule = QuantisedBdia(9, gamma)
+    drawn = gamma.sample((4, 1, 1), torch.Generator().manual_seed(0))
+    before, x, y = quantize(stream(1), 9), quantize(stream(2), 9), stream(3)
+    (_, after), side = rule.step((before, x), y, drawn)
+    assert (rule.reversible, rule.side_bits, side) == (False, 0, None)
+    assert torch.equal(after, quantize(before * drawn, 9) + quantize(mix(x, y, drawn), 9))
+
+
+def test_quantised_inference_is_equation_22() -> None:
+    """x₊ = Q_l[y], from Q_l[x_0]."""
+    rule = QuantisedEuler(bits=6)
+    state = rule.start(stream(1))
+    assert torch.equal(rule.output(state), quantize(stream(1), 6))
+    assert torch.equal(rule.output(rule.step(state, stream(2), None)[0]), quantize(stream(2), 6))
 
 
 def test_the_gradient_goes_straight_through_quantisation() -> None:

@@ -48,12 +48,12 @@ def test_a_vit_counts_samples_alone() -> None:
 
 
 @BOTH
-def test_a_watcher_counts_blocks_and_stream(case: Case) -> None:
-    """One forward tells the number of blocks and B·T·D; for a ViT, T counts the class token."""
+def test_a_watcher_measures_the_stream(case: Case) -> None:
+    """One forward tells B·T·D; for a ViT, T counts the class token."""
     workload, glance = build(case), Glance()
     with bdia.attach(workload.model, "standard", blocks=workload.blocks) as handle, handle.observing(glance):
         workload.loss(workload.model, workload.batch)
-    assert (glance.calls, glance.elements) == (case.depth, case.batch * (case.seq or 65) * case.width)
+    assert glance.elements == case.batch * (case.seq or 65) * case.width
 
 
 @BOTH

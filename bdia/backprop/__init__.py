@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
-from bdia.backprop.work import Work
-from bdia.updates import Rule, State
+if TYPE_CHECKING:
+    from bdia.backprop.checks import Checks
+    from bdia.backprop.work import Work
+    from bdia.updates import Rule, State
 
 
 class Watcher(Protocol):
     """Sees every x_k as the forward made it and as the backward rebuilt it. For measuring, not for training."""
 
     def forwarded(self, call: int, x: Tensor) -> None:
-        """x_k [B, …], detached, as it enters call k of the chain."""
+        """x_k [B, …], detached, as it enters a block. `call` counts from 0, over all chains in the order they run."""
         ...
 
     def rebuilt(self, call: int, x: Tensor) -> None:
         """x_k [B, …], detached, as the backward rebuilt it."""
         ...
+
+
+class Numbered:
+    """A watcher, and the calls counted since it began to watch."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self._calls = 0
+
+    def forwarded(self, x: Tensor) -> int:
+        """Shows x_k, and returns the number of its call."""
+        number, self._calls = self._calls, self._calls + 1
+        self._watcher.forwarded(number, x)
+        return number
+
+    def rebuilt(self, number: int | None, x: Tensor) -> None:
+        """Shows x_k of the call of that number as it was rebuilt; a call from before has none."""
+        if number is not None:
+            self._watcher.rebuilt(number, x)
 
 
 class Recording(Protocol):
@@ -31,6 +52,10 @@ class Recording(Protocol):
 
     def keep(self, kept: Tensor | None) -> None:
         """Takes what the rule's `undo` needs for the step just taken."""
+        ...
+
+    def keep_state(self, state: State) -> None:
+        """Takes instead the state before the step just taken, which `undo` could not give back exactly."""
         ...
 
     def close(self, state: State, versions: list[int]) -> None:
@@ -51,6 +76,6 @@ class Recording(Protocol):
 class Strategy(Protocol):
     """What to keep. Stateless: everything of one forward lives on its `Recording`."""
 
-    def begin(self, rule: Rule, *, guarded: bool, watcher: Watcher | None) -> Recording:
-        """Begins one forward. `guarded` False leaves out the checksum."""
+    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> Recording:
+        """Begins one forward. `checks` says how closely its backward is to be compared with it."""
         ...

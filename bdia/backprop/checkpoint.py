@@ -7,7 +7,8 @@ from typing import cast
 import torch.utils.checkpoint
 from torch import Tensor
 
-from bdia.backprop import Watcher
+from bdia.backprop import Numbered
+from bdia.backprop.checks import Checks
 from bdia.backprop.work import Work
 from bdia.updates import Rule, State
 
@@ -18,13 +19,17 @@ class Checkpoint:
     side_bytes = 0
     rng_bytes = 0
 
-    def begin(self, rule: Rule, *, guarded: bool, watcher: Watcher | None) -> Checkpoint:
+    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> Checkpoint:
         return self
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
+        work.isolate()
         return cast("Tensor", torch.utils.checkpoint.checkpoint(work, x, use_reentrant=False))
 
     def keep(self, kept: Tensor | None) -> None:
+        pass
+
+    def keep_state(self, state: State) -> None:
         pass
 
     def close(self, state: State, versions: list[int]) -> None:

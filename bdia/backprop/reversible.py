@@ -15,7 +15,9 @@ from typing import cast
 import torch.utils.checkpoint
 from torch import Tensor
 
-from bdia.backprop import Watcher, ambient, rng
+from bdia.backprop import Numbered, ambient, rng
+from bdia.backprop.checks import Checks
+from bdia.backprop.circumstances import look
 from bdia.backprop.module_state import ModuleState
 from bdia.backprop.tape import Call, Tape
 from bdia.backprop.work import Work
@@ -25,8 +27,8 @@ from bdia.updates import Rule, State
 class Reversible:
     """Keeps the last state, the rule's side bits, and RNG states of blocks that draw. Needs a rule with an inverse."""
 
-    def begin(self, rule: Rule, *, guarded: bool, watcher: Watcher | None) -> ReversibleRecording:
-        return ReversibleRecording(Tape(rule, guarded=guarded and rule.exact, watcher=watcher))
+    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> ReversibleRecording:
+        return ReversibleRecording(Tape(rule, checks=checks if rule.exact else "off", watcher=watcher))
 
 
 class ReversibleRecording:
@@ -37,11 +39,13 @@ class ReversibleRecording:
         self._rng_before: rng.RngState | None = None
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
+        work.isolate()
         before = rng.state_of(x.device)
         if self._rng_before is not None and rng.same(before, self._rng_before):
             before = self._rng_before  # one tensor serves every block since the last that drew
         call = Call(work.rerunnable(), gamma, x.requires_grad, ambient.capture(), ModuleState(work.name, work.module))
         self._tape.calls.append(call)
+        looks = [look(work.name, work.module, x.device)] if self._tape.verifying else []
         region = _Region(self._tape, len(self._tape.calls) - 1, functools.partial(work, x))
         y = cast(
             "Tensor",
@@ -51,12 +55,17 @@ class ReversibleRecording:
         call.rng = None if rng.same(before, after) else before
         self._rng_before = after
         call.module_state.ran()
+        if looks:
+            looks.append(look(work.name, work.module, x.device))
         if torch.is_grad_enabled() and (y.requires_grad or work.outputs_require_grad()):
-            self._tape.entered(x, y)
+            self._tape.entered(x, y, (looks[0], looks[1]) if looks else None)
         return y
 
     def keep(self, kept: Tensor | None) -> None:
         self._tape.keep(kept)
+
+    def keep_state(self, state: State) -> None:
+        self._tape.keep_state(state)
 
     def close(self, state: State, versions: list[int]) -> None:
         self._tape.close(state, versions)

@@ -14,11 +14,15 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from bdia import sidebits
 from bdia.backprop import ambient, rng
-from bdia.errors import ReconstructionError, TapeError
+from bdia.backprop.checks import Ledger, gather
+from bdia.backprop.circumstances import Look, look
+from bdia.errors import TapeError
+from bdia.quantize import exact_limit
 from bdia.updates import Rule, State
 
 if TYPE_CHECKING:
-    from bdia.backprop import Watcher
+    from bdia.backprop import Numbered
+    from bdia.backprop.checks import Checks, Evidence
     from bdia.backprop.module_state import ModuleState
     from bdia.backprop.work import Work
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 class Call:
     """One call of one block: how to run it again, and what undoes its step."""
 
-    __slots__ = ("ambient", "checksum", "gamma", "kept", "module_state", "requires_grad", "rng", "work")
+    __slots__ = ("ambient", "before", "evidence", "gamma", "kept", "module_state", "requires_grad", "rng", "work")
 
     def __init__(
         self,
@@ -41,46 +45,60 @@ class Call:
         self.requires_grad = requires_grad
         self.ambient = then
         self.module_state = module_state
-        self.checksum: Tensor | None = None
+        self.evidence: Evidence | None = None
         self.rng: rng.RngState | None = None
         self.kept: sidebits.SideBits | None = None
+        self.before: State | None = None
+        """The state before its step, where that step cannot be undone."""
 
 
 class Tape:
     """The calls of one forward, and the state above the lowest call undone so far."""
 
-    def __init__(self, rule: Rule, *, guarded: bool, watcher: Watcher | None) -> None:
+    def __init__(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> None:
         self.calls: list[Call] = []
+        self.verifying = checks == "verify"
         self._rule = rule
-        self._guarded = guarded
+        # `verify` sees more than checksums do, and at once.
+        self._ledger = Ledger() if checks == "checksum" else None
         self._watcher = watcher
         self._lowest: int | None = None
-        self._checksum: Tensor | None = None
-        self._differences: list[tuple[str, Tensor]] = []
         self._state: State | None = None
         self._versions: list[int] = []
         self._cursor: int | None = None
         """Calls from here up are undone: `len(calls)` until the backward begins, None while the forward goes on."""
 
-    def entered(self, x: Tensor, y: Tensor) -> None:
+    def entered(self, x: Tensor, y: Tensor, looks: tuple[Look, Look] | None) -> None:
         """The last call made y of x, and is part of the graph. The first such call is the lowest that the backward
-        needs: its x is what all inversions above it lead to.
-
-        Every y has a checksum of its own: where a block adds less than 2^-l to the stream, Q_l would round a wrong y
-        to the right x, and the gradients be wrong all the same."""
+        needs: its x is what all inversions above it lead to. `looks` before and after it, where it is to be verified.
+        """
+        index, call = len(self.calls) - 1, self.calls[-1]
         if self._lowest is None:
-            self._lowest = len(self.calls) - 1
-            self._checksum = checksum(x) if self._guarded else None
-        self.calls[-1].checksum = checksum(y) if self._guarded else None
+            self._lowest = index
+            if self._ledger is not None:
+                self._ledger.expect(index, "x", call.work.name, x)
+        if self._ledger is not None:
+            self._ledger.expect(index, "y", call.work.name, y)
+        if looks is not None:
+            call.evidence = gather(call.work.name, index, x, y, *looks)
 
     def keep(self, kept: Tensor | None) -> None:
         """Packs the side bits of the last call, unless no call below it is part of the graph."""
-        if kept is not None and self._lowest is not None and self._lowest < len(self.calls) - 1:
-            self.calls[-1].kept = sidebits.pack(kept)
+        if kept is None or not self._is_undone():
+            return
+        call = self.calls[-1]
+        call.kept = sidebits.pack(kept, self._rule.side_bits)
+        if call.evidence is not None:
+            call.evidence.keep(call.kept)
+
+    def keep_state(self, state: State) -> None:
+        """Keeps the state before the last call as it is, unless no call below it is part of the graph."""
+        if self._is_undone():
+            self.calls[-1].before = _without_graph(state)
 
     def close(self, state: State, versions: list[int]) -> None:
         """The forward is over, in `state`, whose tensors had these versions when they were made."""
-        self._state = tuple(x if x is None else x.detach() for x in state)
+        self._state = _without_graph(state)
         self._versions = versions
         self._cursor = len(self.calls)
 
@@ -116,27 +134,62 @@ class Tape:
         call = self.calls[index]
         assert self._state is not None
         above, self._state = self._state, None
-        lowest = index == self._lowest
         with torch.no_grad():
             x = self._rule.input_back(above).detach()
             if self._watcher is not None:
-                self._watcher.rebuilt(index, x)
+                self._watcher.rebuilt(call.work.number, x)
+            if call.evidence is not None:
+                call.evidence.check_x(x, lambda: self._why_undone_wrongly(index + 1, above))
+            y = self._rerun(call, x)
+            if self._ledger is not None:
+                self._ledger.rebuilt(index, "y", y)
+                self._ledger.rebuilt(index, "x", x)
+            if index == self._lowest:  # below it, nothing is needed
+                if self._ledger is not None:
+                    self._ledger.settle()
+            elif call.before is not None:
+                self._state = call.before
+            else:
+                if call.evidence is not None:
+                    call.evidence.check_side(call.kept)
+                self._state = self._rule.undo(above, y.detach(), call.gamma, call.kept)
+        self._cursor = index
+        call.kept = call.rng = call.before = None
+        return y
+
+    def _rerun(self, call: Call, x: Tensor) -> Tensor:
+        def run() -> Tensor:
             with (
                 torch.enable_grad(),
                 ambient.restored(call.ambient),
                 rng.restored(call.rng, x.device),
                 call.module_state.again(),
             ):
+                before = None if call.evidence is None else look(call.work.name, call.work.module, x.device)
                 y = call.work(x.requires_grad_(call.requires_grad))
-            if call.checksum is not None:
-                self._differences.append((call.work.name, checksum(y) != call.checksum))
-            if lowest:  # below it, nothing is needed
-                self._check(x)
-            else:
-                self._state = self._rule.undo(above, y.detach(), call.gamma, call.kept)
-        self._cursor = index
-        call.kept = call.rng = None
+                if call.evidence is None or before is None:
+                    return y
+                after = look(call.work.name, call.work.module, x.device)
+            looks.append((before, after))
+            return y
+
+        looks: list[tuple[Look, Look]] = []
+        y = run()
+        if call.evidence is not None:
+            call.evidence.check_y(y, *looks[0], run)
         return y
+
+    def _why_undone_wrongly(self, index: int, above: State) -> str:
+        """Why the step of call `index`, though its y was right, was not taken back to the x before."""
+        bits, name = self._rule.bits, self.calls[index].work.name
+        largest = max(float(x.abs().max()) for x in above if x is not None and x.numel())
+        if bits is not None and largest > exact_limit(bits):
+            return f"what differed: headroom; the step of {name} above it left the exact range of fp32 at l={bits}"
+        return f"what differed: γ or the state from which the step of {name} above it was taken back"
+
+    def _is_undone(self) -> bool:
+        """Whether the backward will take the last call's step back."""
+        return self._lowest is not None and self._lowest < len(self.calls) - 1
 
     def _check_versions(self) -> None:
         assert self._state is not None
@@ -146,25 +199,6 @@ class Tape:
                 "from it: use an out-of-place operation (x = x + …), or clone it first"
             )
 
-    def _check(self, x: Tensor) -> None:
-        """Compares all checksums at the end of the backward, in one synchronisation."""
-        if self._checksum is None or self._lowest is None:
-            return
-        self._differences.append((self.calls[self._lowest].work.name, checksum(x) != self._checksum))
-        names, differ = zip(*self._differences, strict=True)
-        wrong = [name for name, differs in zip(names, torch.stack(differ).tolist(), strict=True) if differs]
-        if wrong:
-            raise ReconstructionError(
-                f"{wrong[0]} computed something else when it was rerun, so these gradients are wrong: a counter, a "
-                f"cache, a random draw outside torch, another precision or attention backend; make the block "
-                f"repeatable, or use method 'bdia-stored'"
-            )
 
-
-def checksum(x: Tensor) -> Tensor:
-    """The sum, modulo 2^32, of x's bits read as integers: a scalar on x's device.
-
-    -0.0 and 0.0 are equal but differ in a bit, and an exact rebuild may turn one into the other: adding 0.0 makes
-    both +0.0.
-    """
-    return x.detach().add(0.0).view(torch.int32).sum(dtype=torch.int32)
+def _without_graph(state: State) -> State:
+    return tuple(x if x is None else x.detach() for x in state)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from bdia import caches
 from bdia.errors import TapeError
+from bdia.outputs import hidden
 
 
 class Work:
@@ -22,6 +24,7 @@ class Work:
     def __init__(
         self,
         name: str,
+        number: int | None,
         module: nn.Module,
         forward: Callable[..., Any],
         args: tuple[Any, ...],
@@ -29,11 +32,14 @@ class Work:
         block_dtype: torch.dtype,
     ) -> None:
         self.name = name
+        self.number = number
+        """Of the call, for a watcher; None where nobody watches."""
         self.module = module
         self._forward = forward
         self._args = args
         self._kwargs = kwargs
         self._block_dtype = block_dtype
+        self._isolated = False
         self._versions: list[int] | None = None
         self._outputs: list[Any] | None = []
 
@@ -41,7 +47,10 @@ class Work:
         """The block's y, in x's dtype. The first call sets all that the block returned aside for `take_outputs`."""
         self._check_versions()
         inner = x.to(self._block_dtype)
-        outputs = self._forward(inner, *self._args, **self._kwargs)
+        args, kwargs = (self._args, self._kwargs)
+        if self._isolated:
+            args, kwargs = _map_leaves(lambda leaf: leaf, (args, kwargs))
+        outputs = self._forward(inner, *args, **kwargs)
         y = hidden(outputs, self.name)
         if y.shape != x.shape:
             raise TapeError(
@@ -65,21 +74,29 @@ class Work:
         """Whether anything that the block returned in its first call, x aside or not, is part of the graph."""
         return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(self._outputs))
 
+    def isolate(self) -> None:
+        """From here on each run gets caches of its own, as they are now: a rerun must not find what this one adds."""
+        self._args, self._kwargs = _map_leaves(lambda leaf: leaf, (self._args, self._kwargs))
+        self._isolated = True
+
     def rerunnable(self) -> Work:
         """The same call, holding its tensors without their graphs, to be run again in the backward.
 
         Values and `requires_grad` are what a rerun needs; a graph held here would be a reference cycle through
         autograd, which no collector sees.
         """
-        args, kwargs = pytree.tree_map(_without_graph, (self._args, self._kwargs))
-        again = Work(self.name, self.module, self._forward, args, kwargs, self._block_dtype)
+        args, kwargs = _map_leaves(_without_graph, (self._args, self._kwargs))
+        again = Work(self.name, self.number, self.module, self._forward, args, kwargs, self._block_dtype)
+        again._isolated = self._isolated
         again._outputs = None
         again._versions = [tensor._version for tensor in again._tensors()]
         return again
 
     def _tensors(self) -> list[Tensor]:
-        leaves = pytree.tree_leaves((self._args, self._kwargs))
-        return [leaf for leaf in leaves if isinstance(leaf, Tensor) and not leaf.is_inference()]
+        found: list[Tensor] = []
+        for leaf in pytree.tree_leaves((self._args, self._kwargs), is_leaf=caches.is_cache):
+            found += caches.tensors_in(leaf) if caches.is_cache(leaf) else [leaf] if isinstance(leaf, Tensor) else []
+        return [tensor for tensor in found if not tensor.is_inference()]
 
     def _check_versions(self) -> None:
         if self._versions is None:
@@ -91,27 +108,18 @@ class Work:
             )
 
 
-def hidden(outputs: Any, name: str) -> Tensor:
-    """The x among what a block returned: the tensor itself, or the first of a tuple."""
-    first = outputs[0] if isinstance(outputs, tuple) and outputs else outputs
-    if not isinstance(first, Tensor):
-        raise TapeError(
-            f"{name} returned {type(outputs).__name__}: expected a tensor, or a tuple whose first item is one"
-        )
-    return first
+def _map_leaves(on_tensor: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """`tree` with new containers and copied caches, and `on_tensor` of each tensor in it."""
+
+    def map_leaf(leaf: Any) -> Any:
+        if isinstance(leaf, Tensor):
+            return on_tensor(leaf)
+        return caches.copied(leaf, on_tensor) if caches.is_cache(leaf) else leaf
+
+    return pytree.tree_map(map_leaf, tree, is_leaf=caches.is_cache)
 
 
-def with_hidden(outputs: Any, x: Tensor) -> Any:
-    """What the block returned, with its x replaced."""
-    if isinstance(outputs, Tensor):
-        return x
-    rest = outputs[1:]
-    if hasattr(outputs, "_fields"):
-        return type(outputs)(x, *rest)
-    return (x, *rest)
-
-
-def _without_graph(leaf: Any) -> Any:
-    if not isinstance(leaf, Tensor) or leaf.is_leaf:
-        return leaf
-    return leaf.detach().requires_grad_(leaf.requires_grad)
+def _without_graph(tensor: Tensor) -> Tensor:
+    if tensor.is_leaf:
+        return tensor
+    return tensor.detach().requires_grad_(tensor.requires_grad)

@@ -14,7 +14,7 @@ from bench.errors import UsageError
 
 Config = Any
 """A `transformers.PretrainedConfig`."""
-Settings = dict[str, int]
+Settings = dict[str, Any]
 
 NAMES: Final[Mapping[str, str]] = {
     "depth": "num_hidden_layers",
@@ -39,9 +39,7 @@ RESERVED_POSITIONS: Final = 2
 
 def read(config: Config, axis: str) -> int | None:
     """The size that a configuration has on `axis`; None where it has none, or one for each of its stages."""
-    own = config.attribute_map.get(NAMES[axis], NAMES[axis])
-    # What a type derives from other settings, as a width from that of its first stage, would be set in vain.
-    return _whole(config, own) if own in inspect.signature(type(config)).parameters else None
+    return _whole(config, NAMES[axis])
 
 
 def positions(config: Config) -> int | None:
@@ -58,9 +56,11 @@ def settings(name: str, default: Config, sizes: Mapping[str, int]) -> Settings:
     for axis in sizes:
         if axis in NAMES and read(default, axis) is None:
             raise UsageError(f"model {name!r}: its configuration has no one {axis}; leave --{axis} out")
-    found = {NAMES[axis]: size for axis, size in sizes.items() if axis in NAMES}
+    found: Settings = {NAMES[axis]: size for axis, size in sizes.items() if axis in NAMES}
     if "depth" in sizes:
         found |= dict.fromkeys(_held(default, _LAYERS), sizes["depth"])
+        if hasattr(default, "attention_types"):  # GPT-Neo's, which has to name one for each of its blocks
+            found["attention_types"] = [[[("global", "local")[block % 2]], 1] for block in range(sizes["depth"])]
     if "width" in sizes:
         old = read(default, "width") or 1
         found |= {inner: max(1, size * sizes["width"] // old) for inner, size in _held(default, _INNER_WIDTHS).items()}
@@ -103,5 +103,9 @@ def _held(config: Config, names: Iterable[str]) -> dict[str, int]:
 
 
 def _whole(config: Config, name: str) -> int | None:
-    value = getattr(config, name, None)
+    own = config.attribute_map.get(name, name)
+    # What a type derives from other settings, as a width from that of its first stage, would be set in vain.
+    if own not in inspect.signature(type(config)).parameters:
+        return None
+    value = getattr(config, own, None)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

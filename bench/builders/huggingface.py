@@ -183,6 +183,8 @@ def _configured(case: Case, default: Config, sizes: dict[str, int], **options: A
             raise _refused(case.model, settings, error) from error
     if hasattr(config, "use_cache"):
         config.use_cache = False
+    if config.is_encoder_decoder and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = config.pad_token_id or 0  # as in T5's own checkpoints
     return config
 
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -96,8 +96,9 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
-    model, options = workload.model, {} if bits is None else {"bits": bits}
-    workload.model.zero_grad(set_to_none=True)
+    model = workload.model
+    options: dict[str, Any] = {} if bits is None else {"bits": bits}
+    model.zero_grad(set_to_none=True)
     with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
         torch.autograd.backward(workload.loss(model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}

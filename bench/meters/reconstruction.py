@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -93,7 +93,7 @@ def measure_reconstruction(
     if not chosen.reversible:
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
     observer = Observer()
-    options = {} if bits is None else {"bits": bits}
+    options: dict[str, Any] = {} if bits is None else {"bits": bits}
     with (
         bdia.attach(workload.model, chosen, seed=seed, blocks=workload.blocks, **options) as handle,
         handle.observing(observer),

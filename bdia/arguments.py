@@ -1,0 +1,53 @@
+"""What a block was called with: which argument is x, and what among the others cannot be trained with a chain."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import Tensor, nn
+
+from bdia.blocks import unwrapped
+from bdia.errors import TapeError
+
+_PACKED = ("cu_seqlens", "cu_seq_lens", "cu_seqlens_q", "cu_seq_lens_q", "cu_seqlens_k", "cu_seq_lens_k", "seq_idx")
+"""Arguments that say where one sample ends and the next begins within a row, by the names in use."""
+
+
+def first_parameter(module: nn.Module) -> str | None:
+    """The name of the first parameter of a module's forward, under which x may come as a keyword."""
+    parameters = list(inspect.signature(type(unwrapped(module)).forward).parameters.values())[1:]
+    keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return parameters[0].name if parameters and parameters[0].kind is keyword else None
+
+
+def split(
+    name: str, parameter: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[Tensor, tuple[Any, ...], dict[str, Any]]:
+    """x, and the arguments of the block called `name` without it; `parameter` is x's name as a keyword.
+
+    Raises: TapeError where there is no x.
+    """
+    if args and isinstance(args[0], Tensor):
+        return args[0], args[1:], kwargs
+    if not args and parameter is not None and isinstance(kwargs.get(parameter), Tensor):
+        others = {key: value for key, value in kwargs.items() if key != parameter}
+        return kwargs[parameter], (), others
+    expected = "block(x, …)" if parameter is None else f"block(x, …) or block({parameter}=x, …)"
+    raise TapeError(f"{name} was called without a tensor as its first argument: expected {expected}")
+
+
+def refuse_packed(name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
+    """Refuses several samples packed into one row: γ is drawn per sample, and they could not be told apart.
+
+    Raises: TapeError.
+    """
+    if x.is_nested:
+        found = "a nested tensor"
+    else:
+        found = next((f"packed samples ({key})" for key in _PACKED if kwargs.get(key) is not None), "")
+    if found:
+        raise TapeError(
+            f"{name} was given {found}: γ is drawn per sample, and each needs a row of its own; pad the batch instead "
+            f"of packing it, or use a method that draws no γ, such as 'checkpoint'"
+        )

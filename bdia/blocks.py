@@ -1,0 +1,136 @@
+"""Finds the chains of residual blocks in a model, the modules that run them, and where their samples lie.
+
+A list of blocks is a ModuleList or Sequential whose items are all of one class. Lists inside a block are its own
+business, with one exception: an outer list whose items have weights of different shapes is one of stages, as in Swin,
+and each stage has a list of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from bdia.errors import AttachError
+
+Chains = list[list[nn.Module]]
+
+_BLOCK_CLASSES = ("TransformerEncoderLayer", "TransformerDecoderLayer", "GradientCheckpointingLayer")
+"""Classes of residual blocks, by name: torch's own, and what Hugging Face's blocks derive from."""
+
+
+def find_chains(model: nn.Module) -> Chains:
+    """The lists of blocks in `model`, each a chain: one for most models, two for an encoder-decoder.
+
+    Lists of blocks that say what they are, by their class or in a Hugging Face model's `_no_split_modules`, are all
+    taken. Where none does, it is the longest list.
+
+    Raises: AttachError where there is none, or several are as long.
+    """
+    lists = list(_outermost_lists(model))
+    named = [blocks for blocks in lists if _says_block(model, blocks[0])]
+    if named:
+        return named
+    longest = max(map(len, lists), default=0)
+    found = [blocks for blocks in lists if len(blocks) == longest]
+    if len(found) == 1:
+        return found
+    if not found:
+        raise AttachError(
+            f"found no list of blocks in {type(model).__name__}: name them with blocks=, in the order they run"
+        )
+    names = {id(module): name for name, module in model.named_modules()}
+    first = ", ".join(f"{names[id(blocks[0])]} …" for blocks in found)
+    raise AttachError(
+        f"found {len(found)} lists of {longest} blocks in {type(model).__name__} ({first}): name one with blocks=, or "
+        f"several with blocks=[[…], […]], a chain each"
+    )
+
+
+def given_chains(model: nn.Module, blocks: Sequence[nn.Module | Sequence[nn.Module]]) -> Chains:
+    """The chains named by `blocks`: one list of modules, or a list of such lists.
+
+    Raises: AttachError where they are empty, of something else, or not part of `model`.
+    """
+    lists = [item for item in blocks if isinstance(item, nn.ModuleList | list | tuple)]
+    alone = [item for item in blocks if isinstance(item, nn.Module) and not isinstance(item, nn.ModuleList)]
+    if len(lists) + len(alone) < len(blocks) or (lists and alone):
+        raise AttachError("blocks= holds something else: expected modules, or several lists of modules, a chain each")
+    chains = [list(item) for item in lists] if lists else [alone]
+    inside = {id(module) for module in model.modules()}
+    for chain in chains:
+        if not chain:
+            raise AttachError("blocks is empty: give the residual blocks in the order they run")
+        if not {id(block) for block in chain} <= inside:
+            raise AttachError(f"blocks= names modules that are not part of {type(model).__name__}: take them from it")
+    shared = {id(block) for chain in chains for block in chain}
+    if sum(len({id(block) for block in chain}) for chain in chains) > len(shared):
+        raise AttachError("a block is in two chains: each chain runs by itself, so name it in one of them")
+    return chains
+
+
+def owners(model: nn.Module, chain: Sequence[nn.Module]) -> list[nn.Module]:
+    """The modules whose forward may run the chain, the innermost first.
+
+    That is the innermost module that holds all blocks and has a forward. Where it is a Sequential, which either runs
+    itself or is gone through by the module around it, the next one outwards is too.
+    """
+    wanted = {id(block) for block in chain}
+    holders = [
+        module
+        for module in model.modules()
+        if type(module).forward is not nn.Module.forward  # a ModuleList, or a mere holder of parts, has none
+        and id(module) not in wanted
+        and wanted <= {id(inner) for inner in module.modules()}
+    ]
+    holders.sort(key=lambda module: sum(1 for _ in module.modules()))
+    if not holders:
+        raise AttachError(
+            f"no module of {type(model).__name__} runs {type(chain[0]).__name__} in its forward: attach to the model "
+            f"that holds the blocks"
+        )
+    last = next((at for at, module in enumerate(holders) if not isinstance(module, nn.Sequential)), len(holders) - 1)
+    return holders[: last + 1]
+
+
+def batch_dim(chain: Sequence[nn.Module]) -> tuple[int, int]:
+    """Along which dimension of x its samples lie, and how many dimensions x has at least.
+
+    Torch's own attention says so: with `batch_first=False` x is [T, B, D]. Elsewhere it is the first.
+    """
+    attentions = [part for block in chain for part in block.modules() if isinstance(part, nn.MultiheadAttention)]
+    if not attentions:
+        return 0, 1
+    return (0 if attentions[0].batch_first else 1), 3
+
+
+def _outermost_lists(module: nn.Module) -> Iterator[list[nn.Module]]:
+    for child in dict.fromkeys(module.children()):
+        items = list(child.children()) if isinstance(child, nn.ModuleList | nn.Sequential) else []
+        alike = len({type(unwrapped(item)) for item in items}) == 1 and any(True for _ in items[0].children())
+        if alike and not _are_stages(items):
+            yield items
+        else:
+            yield from _outermost_lists(child)
+
+
+def unwrapped(block: nn.Module) -> nn.Module:
+    """The block itself, of one that `torch.compile(block)` has wrapped."""
+    inner = getattr(block, "_orig_mod", block)
+    return inner if isinstance(inner, nn.Module) else block
+
+
+def _are_stages(blocks: list[nn.Module]) -> bool:
+    """Whether weights of one name differ in shape from item to item."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    return any(
+        shapes.setdefault(name, tuple(weight.shape)) != tuple(weight.shape)
+        for block in blocks
+        for name, weight in unwrapped(block).named_parameters()
+    )
+
+
+def _says_block(model: nn.Module, block: nn.Module) -> bool:
+    unsplit = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
+    classes = {base.__name__ for base in type(unwrapped(block)).__mro__}
+    return bool(classes & {*_BLOCK_CLASSES, *unsplit})

@@ -1,0 +1,114 @@
+"""The handle of an attached method: what it keeps, what it draws, how to watch it, and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Protocol
+
+from bdia.backprop import Numbered, Watcher
+from bdia.chain import Chain
+from bdia.quantize import Headroom
+
+
+class Removable(Protocol):
+    """Something done to a model that can be undone."""
+
+    def remove(self) -> None: ...
+
+
+class Handle:
+    """A method attached to a model. A context manager: leaving it detaches."""
+
+    def __init__(self, chains: Sequence[Chain], patches: Sequence[Removable]) -> None:
+        self._chains = tuple(chains)
+        self._patches = list(patches)
+
+    def detach(self) -> None:
+        """Gives the modules their own `forward` back. A second call does nothing.
+
+        Raises: AttachError where somebody else has replaced one of them since.
+        """
+        while self._patches:
+            self._patches[-1].remove()
+            self._patches.pop()
+
+    @property
+    def chains(self) -> tuple[tuple[str, ...], ...]:
+        """The names of the blocks, chain by chain, in the order they run."""
+        return tuple(chain.names for chain in self._chains)
+
+    @property
+    def side_bytes(self) -> int:
+        """Bytes of side information (eq. 20), as held at the end of the last forward."""
+        return sum(chain.summary.side_bytes for chain in self._chains)
+
+    @property
+    def rng_bytes(self) -> int:
+        """Bytes of RNG states, as held at the end of the last forward."""
+        return sum(chain.summary.rng_bytes for chain in self._chains)
+
+    @property
+    def headroom(self) -> Headroom | None:
+        """How much of the exact range the last forward used, of the chain that came closest to its end; None for a rule
+        that does not quantise."""
+        rooms = [chain.summary.headroom for chain in self._chains if chain.summary.headroom is not None]
+        return min(rooms, key=lambda room: room.largest_bits or 0, default=None)
+
+    @property
+    def overflows(self) -> int:
+        """Forwards since attaching that left the exact range and were stored where they did (`on_overflow="store"`)."""
+        return max(chain.overflows for chain in self._chains)
+
+    @contextlib.contextmanager
+    def observing(self, watcher: Watcher) -> Iterator[None]:
+        """Shows `watcher` every x_k of the forwards begun inside, as made and as rebuilt."""
+        numbered = Numbered(watcher)
+        before = [chain.watcher for chain in self._chains]
+        for chain in self._chains:
+            chain.watcher = numbered
+        try:
+            yield
+        finally:
+            for chain, watching in zip(self._chains, before, strict=True):
+                chain.watcher = watching
+
+    @contextlib.contextmanager
+    def unguarded(self) -> Iterator[None]:
+        """Leaves out the range guard and all checks in the forwards begun inside: to measure an error, never to
+        train."""
+        before = [chain.guarded for chain in self._chains]
+        for chain in self._chains:
+            chain.guarded = False
+        try:
+            yield
+        finally:
+            for chain, guarded in zip(self._chains, before, strict=True):
+                chain.guarded = guarded
+
+    def state_dict(self) -> dict[str, int]:
+        """What it takes to draw the same γ again: the seed, and the forwards counted, chain by chain where there are
+        several."""
+        return {
+            key + (f".{number}" if number else ""): value
+            for number, chain in enumerate(self._chains)
+            for key, value in chain.gamma.state_dict().items()
+        }
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes on drawing γ where `state` was taken.
+
+        Raises: KeyError where it is of a model with fewer chains.
+        """
+        for number, chain in enumerate(self._chains):
+            suffix = f".{number}" if number else ""
+            chain.gamma.load_state_dict({key: state[key + suffix] for key in ("seed", "forwards")})
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()

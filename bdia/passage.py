@@ -1,0 +1,185 @@
+"""A passage: one forward through a chain, and the state between two of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bdia.arguments import refuse_packed
+from bdia.backprop import Numbered, Recording
+from bdia.backprop.work import Work
+from bdia.equations import rejoin
+from bdia.errors import TapeError
+from bdia.gamma import GammaDraw
+from bdia.outputs import with_hidden
+from bdia.quantize import STREAM_DTYPE, Headroom, headroom, is_exact
+from bdia.updates import Rule, State
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a forward held when it ended."""
+
+    side_bytes: int = 0
+    rng_bytes: int = 0
+    headroom: Headroom | None = None
+    stored_calls: int = 0
+    """Calls whose state was stored because their step left the exact range."""
+
+
+class Passage:
+    """One forward through a chain."""
+
+    def __init__(
+        self,
+        rule: Rule,
+        recording: Recording,
+        *,
+        draw: Callable[[], GammaDraw],
+        watcher: Numbered | None,
+        least_dims: int,
+        stores_overflow: bool,
+    ) -> None:
+        self._rule = rule
+        self._recording = recording
+        self._begin_draw = draw
+        self._draw: GammaDraw | None = None
+        self._watcher = watcher
+        self._least_dims = least_dims
+        self._stores_overflow = stores_overflow and rule.bits is not None
+        self._state: State | None = None
+        self._emitted: Tensor | None = None
+        self._emitted_version = 0
+        self._versions: list[int] = []
+        self._model_dtype = torch.float32
+        self._maxima: list[Tensor] = []
+        self._calls = 0
+        self._stored_calls = 0
+
+    def call(self, name: str, module: nn.Module, forward: Callable[..., Any], x: Tensor, args: Any, kwargs: Any) -> Any:
+        """One block. Takes and returns what the block itself would, with x₊ of the rule for its x.
+
+        Raises: TapeError where x is not what the block before returned, the block changes its x in place, or x holds
+        samples that cannot be told apart.
+        """
+        fresh = self._state is None or not self._rule.chained
+        if fresh:
+            self._check_samples(name, x, kwargs)
+        state = self._start(x) if fresh else self._resume(name, x)
+        x = self._rule.input(state)
+        number = None if self._watcher is None else self._watcher.forwarded(x.detach())
+        work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
+        gamma = self._next_gamma(x)
+        version = _version(x)
+        y = self._recording.run(work, x, gamma)
+        if self._rule.chained and _version(x) != version:
+            raise TapeError(f"{name} changes its x in place, and the chain still needs it: write x = x + …, not x += …")
+        self._state, kept = self._rule.step(state, y, gamma)
+        self._note_maximum(self._state)
+        if self._stores_overflow and not self._step_is_exact():
+            self._recording.keep_state(state)
+            self._stored_calls += 1
+        else:
+            self._recording.keep(kept)
+        self._calls += 1
+        output = self._rule.output(self._state).to(self._model_dtype)
+        self._emitted, self._emitted_version = output, _version(output)
+        self._versions = _versions(self._state)
+        return with_hidden(work.take_outputs(), output)
+
+    def close(self) -> Summary | None:
+        """Ends the forward; one synchronisation, for the maxima of the stream. None where no block was called."""
+        if self._state is None:
+            return None
+        self._recording.close(self._state, self._versions)
+        bits, room = self._rule.bits, None
+        if bits is not None:
+            room = headroom(torch.stack(self._maxima).tolist(), bits, self._rule.reach)
+        return Summary(self._recording.side_bytes, self._recording.rng_bytes, room, self._stored_calls)
+
+    def _check_samples(self, name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
+        if not self._rule.draws_gamma:
+            return
+        refuse_packed(name, x, kwargs)
+        if x.dim() < self._least_dims:
+            raise TapeError(
+                f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch: γ is drawn per sample, so "
+                f"add a dimension for it, or say where it is with attach(…, batch_dim=…)"
+            )
+
+    def _next_gamma(self, x: Tensor) -> Tensor | None:
+        if not self._rule.draws_gamma:
+            return None
+        if self._draw is None:
+            self._draw = self._begin_draw()
+        return self._draw.next(x)
+
+    def _start(self, x: Tensor) -> State:
+        if self._rule.chained and x.dtype == torch.float64:
+            raise TapeError("a float64 model: the stream is fp32 and would drop bits of it; use model.float()")
+        self._model_dtype = x.dtype
+        state = self._rule.start(x)
+        self._note_maximum(state)
+        return state
+
+    def _resume(self, name: str, x: Tensor) -> State:
+        emitted = self._emitted
+        assert emitted is not None
+        assert self._state is not None
+        if not _same_storage(x, emitted):
+            raise TapeError(
+                f"{name} (call {self._calls}) was given another x than the block before returned: something between "
+                f"the two (a hook, a cast, an added layer) replaced it, and the chain cannot be rebuilt through that; "
+                f"remove it, or attach only the blocks on one side of it with blocks="
+            )
+        changed = _version(x) != self._emitted_version or _versions(self._state) != self._versions
+        if changed or (x.requires_grad, x.is_leaf) != (emitted.requires_grad, emitted.is_leaf):
+            what = "changed in place" if changed else "detached from its graph"
+            raise TapeError(
+                f"the x given to {name} (call {self._calls}) was {what} since the block before returned it, and the "
+                f"chain cannot be rebuilt through that; remove the operation between the two blocks"
+            )
+        # x may be a view of what was emitted, with hooks of its own on it (FSDP's): its gradient goes through it.
+        if emitted.dtype != STREAM_DTYPE:
+            return *self._state[:-1], rejoin(_last(self._state), x)
+        return tuple(x if held is emitted else held for held in self._state)
+
+    def _note_maximum(self, state: State) -> None:
+        if self._rule.bits is not None:
+            x = self._rule.output(state).detach()
+            low, high = torch.aminmax(x if x.numel() else x.new_zeros(1))
+            self._maxima.append(torch.maximum(-low, high))
+
+    def _step_is_exact(self) -> bool:
+        """Whether the last step can be taken back. It waits for the device, which `on_overflow="store"` costs."""
+        assert self._rule.bits is not None
+        before = self._maxima[-3].item() if len(self._maxima) > 2 else 0.0  # the first step has no x₋
+        return is_exact(self._maxima[-1].item(), before, self._rule.bits, self._rule.reach)
+
+
+def _last(state: State) -> Tensor:
+    x = state[-1]
+    assert x is not None
+    return x
+
+
+def _versions(state: State) -> list[int]:
+    return [_version(x) for x in state if x is not None]
+
+
+def _version(x: Tensor) -> int:
+    return 0 if x.is_inference() else x._version
+
+
+def _same_storage(x: Tensor, other: Tensor) -> bool:
+    return (
+        x.shape == other.shape
+        and x.dtype == other.dtype
+        and x.stride() == other.stride()
+        and x.storage_offset() == other.storage_offset()
+        and x.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+    )
