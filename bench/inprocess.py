@@ -12,6 +12,7 @@ import torch
 
 import bdia
 from bdia.backprop import rng
+from bdia.distributions import Gamma
 from bdia.methods import STORED, Method
 from bench import resolve
 from bench.builders.function import checked
@@ -49,7 +50,14 @@ class Result:
     """Why there is no gradient error, where there should be one."""
 
 
-def measure(workload: Workload, method: str | Method = "bdia", *, bits: int = 9, seed: int = 0) -> Result:
+def measure(
+    workload: Workload,
+    method: str | Method = "bdia",
+    *,
+    bits: int = 9,
+    gamma: float | str | Gamma | None = None,
+    seed: int = 0,
+) -> Result:
     """Measures `workload` under `method`: memory, reconstruction, gradients.
 
     Takes four optimiser steps and a few forwards; afterwards weights, buffers, gradients, the optimiser's state, modes
@@ -61,27 +69,38 @@ def measure(workload: Workload, method: str | Method = "bdia", *, bits: int = 9,
     Args:
         method: a name of `bdia-bench list`, `FILE.py:NAME`, or a `bdia.methods.Method`.
         bits: l of eq. 17; no matter to methods that do not quantise.
+        gamma: the distribution of γ, as `bdia.attach` takes it; no matter to methods that draw none.
         seed: of γ, and of torch's generator before each forward.
 
     Raises: whatever `bdia.attach` or the workload raises, HeadroomError beyond the exact range among it; UsageError for
     a workload that will not do; MeterError where memory cannot be known exactly.
     """
     chosen = resolve.method(method) if isinstance(method, str) else method
-    used = bits if chosen.quantised else None
+    options = _Options(seed, bits if chosen.quantised else None, gamma if chosen.draws_gamma else None)
     device = workload.device
     before = rng.state_of(device)
     snapshot = Snapshot(workload.model, workload.optimizer)
     try:
         with rng.restored(before, device):
-            return _measure(checked(workload, "workload", device, seed=seed), chosen, used, seed, snapshot)
+            return _measure(checked(workload, "workload", device, seed=seed), chosen, options, snapshot)
     finally:
         snapshot.everything()
 
 
-def _measure(workload: Workload, method: Method, bits: int | None, seed: int, snapshot: Snapshot) -> Result:
-    options: dict[str, Any] = {} if bits is None else {"bits": bits}
+@dataclass(frozen=True)
+class _Options:
+    """What is asked of a method; None where it has no use for it."""
+
+    seed: int
+    bits: int | None
+    gamma: float | str | Gamma | None
+
+
+def _measure(workload: Workload, method: Method, options: _Options, snapshot: Snapshot) -> Result:
+    seed, bits, gamma = options.seed, options.bits, options.gamma
     glance = Glance()
-    with bdia.attach(workload.model, method, seed=seed, blocks=workload.blocks, **options) as handle:
+    quantised: dict[str, Any] = {} if bits is None else {"bits": bits}
+    with bdia.attach(workload.model, method, gamma=gamma, seed=seed, blocks=workload.blocks, **quantised) as handle:
         torch.manual_seed(seed)
         with handle.observing(glance), torch.no_grad():
             loss = float(workload.loss(workload.model, workload.batch))
@@ -92,11 +111,11 @@ def _measure(workload: Workload, method: Method, bits: int | None, seed: int, sn
     rebuilt = gradients = None
     if method.reversible:
         torch.manual_seed(seed)
-        rebuilt = measure_reconstruction(workload, method, bits, seed=seed)
+        rebuilt = measure_reconstruction(workload, method, bits, seed=seed, gamma=gamma)
         snapshot.weights()
     if method.strategy != STORED:
         torch.manual_seed(seed)
-        gradients = measure_gradients(workload, method, bits, seed=seed)
+        gradients = measure_gradients(workload, method, bits, seed=seed, gamma=gamma)
     return Result(
         method=method.name,
         bits=bits,

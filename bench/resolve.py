@@ -78,9 +78,7 @@ def model_file(name: str) -> Path:
 
     Raises: UsageError where there is none.
     """
-    place, function = _target(name)
-    if not function:
-        raise _no(name, "no function is named", _MODEL)
+    place, _ = _target(name)
     if _in_file(name):
         _read(name, _MODEL)
         return Path(place).expanduser()

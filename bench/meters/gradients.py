@@ -13,6 +13,7 @@ from torch import Tensor
 
 import bdia
 from bdia.backprop import rng
+from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.meters import MeterError, is_out_of_memory
 
@@ -34,7 +35,12 @@ class GradientReading:
 
 
 def measure_gradients(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: float | str | Gamma | None = None,
 ) -> GradientReading:
     """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
     activations: same weights, batch, γ (by `seed`) and RNG state. Where the twin does not fit into memory there is
@@ -50,10 +56,10 @@ def measure_gradients(
     before = rng.state_of(device)
     with _repeatable(device):
         with rng.restored(before, device):
-            gradients = _gradients(workload, chosen, bits, seed)
+            gradients = _gradients(workload, chosen, bits, seed, gamma)
         try:
             with rng.restored(before, device):
-                reference = _gradients(workload, chosen.twin(), bits, seed)
+                reference = _gradients(workload, chosen.twin(), bits, seed, gamma)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -95,9 +101,11 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _gradients(workload: Workload, method: Method, bits: int | None, seed: int) -> dict[str, Tensor | None]:
+def _gradients(
+    workload: Workload, method: Method, bits: int | None, seed: int, gamma: float | str | Gamma | None
+) -> dict[str, Tensor | None]:
     model = workload.model
-    options: dict[str, Any] = {} if bits is None else {"bits": bits}
+    options: dict[str, Any] = {"gamma": gamma} if bits is None else {"gamma": gamma, "bits": bits}
     model.zero_grad(set_to_none=True)
     with bdia.attach(model, method, seed=seed, blocks=workload.blocks, **options) as handle, handle.unguarded():
         torch.autograd.backward(workload.loss(model, workload.batch))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import bdia
+from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.record import BlockError
 
@@ -80,7 +81,12 @@ def block_error(block: int, expected: Tensor, rebuilt: Tensor) -> BlockError:
 
 
 def measure_reconstruction(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: float | str | Gamma | None = None,
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
 
@@ -93,7 +99,7 @@ def measure_reconstruction(
     if not chosen.reversible:
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
     observer = Observer()
-    options: dict[str, Any] = {} if bits is None else {"bits": bits}
+    options: dict[str, Any] = {"gamma": gamma} if bits is None else {"gamma": gamma, "bits": bits}
     with (
         bdia.attach(workload.model, chosen, seed=seed, blocks=workload.blocks, **options) as handle,
         handle.observing(observer),
