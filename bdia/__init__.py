@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from bdia.handle import Handle as Handle
     from bdia.methods import METHODS as METHODS
     from bdia.methods import Method as Method
+    from bdia.rehearsal import Rehearsal as Rehearsal
+    from bdia.rehearsal import rehearse as rehearse
 
 _HOMES = {
     "attach": "bdia.attachment",
@@ -36,6 +38,8 @@ _HOMES = {
     "TapeError": "bdia.errors",
     "METHODS": "bdia.methods",
     "Method": "bdia.methods",
+    "Rehearsal": "bdia.rehearsal",
+    "rehearse": "bdia.rehearsal",
 }
 
 __all__ = sorted(_HOMES)

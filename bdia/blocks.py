@@ -7,7 +7,7 @@ and each stage has a list of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from torch import nn
 
@@ -27,7 +27,7 @@ def find_chains(model: nn.Module) -> Chains:
 
     Raises: AttachError where there is none, or several are as long.
     """
-    lists = list(_outermost_lists(model))
+    lists = list(_outermost_lists([model]))
     named = [blocks for blocks in lists if _says_block(model, blocks[0])]
     if named:
         return named
@@ -104,14 +104,14 @@ def batch_dim(chain: Sequence[nn.Module]) -> tuple[int, int]:
     return (0 if attentions[0].batch_first else 1), 3
 
 
-def _outermost_lists(module: nn.Module) -> Iterator[list[nn.Module]]:
-    for child in dict.fromkeys(module.children()):
+def _outermost_lists(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+    for child in dict.fromkeys(modules):
         items = list(child.children()) if isinstance(child, nn.ModuleList | nn.Sequential) else []
         alike = len({type(unwrapped(item)) for item in items}) == 1 and any(True for _ in items[0].children())
         if alike and not _are_stages(items):
             yield items
         else:
-            yield from _outermost_lists(child)
+            yield from _outermost_lists(child.children())
 
 
 def unwrapped(block: nn.Module) -> nn.Module:

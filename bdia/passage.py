@@ -73,6 +73,8 @@ class Passage:
         x = self._rule.input(state)
         number = None if self._watcher is None else self._watcher.forwarded(x.detach())
         work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
+        if self._rule.chained:
+            work.isolate()
         gamma = self._next_gamma(x)
         version = _version(x)
         y = self._recording.run(work, x, gamma)

@@ -114,6 +114,6 @@ def test_links_lead_somewhere() -> None:
 
 def test_the_folders_of_code_say_what_they_are() -> None:
     """Every module of the project begins with a docstring."""
-    for layer in ("bdia", "bench", "reports", "suites"):
+    for layer in ("bdia", "bench", "reports", "suites", "examples"):
         for path in (ROOT / layer).rglob("*.py"):
             assert path.read_text(encoding="utf-8").startswith('"""'), path

@@ -101,6 +101,14 @@ class Evidence:
         said = "; ".join(reasons) or circumstances.unrepeatable(again)
         raise self._error("y", self.y, y, f"what differed: {said}; {REPEAT}")
 
+    def unlike(self, before: Look, after: Look, error: Exception) -> ReconstructionError:
+        """What to raise where a rerun saved other tensors than the first run did, as torch's checkpoint noticed."""
+        reasons = Circumstances(self.before, self.after, before, after).reasons()
+        said = "; ".join(reasons) or str(error).splitlines()[0]
+        return ReconstructionError(
+            f"{self._call()} took another path when it was rerun; what differed: {said}; {REPEAT}", block=self.name
+        )
+
     def _error(self, what: str, then: Digest, now: Tensor, reason: str) -> ReconstructionError:
         difference = then.difference(now)
         values = ""

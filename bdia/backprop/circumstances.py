@@ -20,6 +20,7 @@ from bdia.backprop import ambient, rng
 TORCH_RNG = "torch's RNG state"
 FOREIGN_RNGS = ("Python's random", "NumPy's random")
 GRAPHS = "graphs compiled"
+MISSING = "not there"
 
 Look = Mapping[str, object]
 """What stood when, by a name that an error can use."""
@@ -60,7 +61,8 @@ class Circumstances:
     def reasons(self) -> list[str]:
         """What differed between the first run and the rerun, or what a run changes that no rerun is given back."""
         again, found = self.before_again, []
-        for name, then in self.before.items():
+        for name in {**self.before, **again}:
+            then = self.before.get(name, MISSING)
             drew = self.after.get(name) != then
             if name in FOREIGN_RNGS:
                 if drew:
@@ -71,8 +73,8 @@ class Circumstances:
             elif name == GRAPHS:
                 if self.after_again.get(name) != again.get(name):
                     found.append("torch.compile compiled it anew for the rerun, and the two disagree")
-            elif name in again and again[name] != then:
-                shown = f": {then!r} in the forward, {again[name]!r} in the rerun"
+            elif again.get(name, MISSING) != then:
+                shown = f": {then!r} in the forward, {again.get(name, MISSING)!r} in the rerun"
                 found.append(name if "generator" in name else f"{name}{shown}")
         return found
 

@@ -39,7 +39,6 @@ class ReversibleRecording:
         self._rng_before: rng.RngState | None = None
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
-        work.isolate()
         before = rng.state_of(x.device)
         if self._rng_before is not None and rng.same(before, self._rng_before):
             before = self._rng_before  # one tensor serves every block since the last that drew

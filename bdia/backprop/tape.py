@@ -6,11 +6,14 @@ their graphs: the graph holds the tape, and a reference back would be a cycle th
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.checkpoint import CheckpointError
 
 from bdia import sidebits
 from bdia.backprop import ambient, rng
@@ -125,8 +128,7 @@ class Tape:
         if self._cursor == len(self.calls):
             self._check_versions()
         while self._cursor - 1 > index:
-            # A hook of its own, so that what this rerun saves is not mistaken for call `index`'s.
-            with saved_tensors_hooks(lambda x: x, lambda x: x):
+            with _unsaved():
                 self._undo(self._cursor - 1)
         return self._undo(index)
 
@@ -158,26 +160,37 @@ class Tape:
         return y
 
     def _rerun(self, call: Call, x: Tensor) -> Tensor:
-        def run() -> Tensor:
-            with (
-                torch.enable_grad(),
-                ambient.restored(call.ambient),
-                rng.restored(call.rng, x.device),
-                call.module_state.again(),
-            ):
-                before = None if call.evidence is None else look(call.work.name, call.work.module, x.device)
-                y = call.work(x.requires_grad_(call.requires_grad))
-                if call.evidence is None or before is None:
-                    return y
-                after = look(call.work.name, call.work.module, x.device)
-            looks.append((before, after))
-            return y
+        def looked() -> Look:
+            return look(call.work.name, call.work.module, x.device)
 
-        looks: list[tuple[Look, Look]] = []
-        y = run()
-        if call.evidence is not None:
-            call.evidence.check_y(y, *looks[0], run)
+        def again() -> Tensor:
+            with _unsaved(), self._as_then(call, x.device):
+                return call.work(x)
+
+        x.requires_grad_(call.requires_grad)
+        evidence = call.evidence
+        with self._as_then(call, x.device):
+            if evidence is None:
+                return call.work(x)
+            before = looked()
+            try:
+                y = call.work(x)
+            except CheckpointError as error:  # what it saves for its backward is not even of the same shape
+                raise evidence.unlike(before, looked(), error) from error
+            after = looked()
+        evidence.check_y(y, before, after, again)
         return y
+
+    @contextlib.contextmanager
+    def _as_then(self, call: Call, device: torch.device) -> Iterator[None]:
+        """Grad mode, switches, RNG state and module as they were when the call was first run."""
+        with (
+            torch.enable_grad(),
+            ambient.restored(call.ambient),
+            rng.restored(call.rng, device),
+            call.module_state.again(),
+        ):
+            yield
 
     def _why_undone_wrongly(self, index: int, above: State) -> str:
         """Why the step of call `index`, though its y was right, was not taken back to the x before."""
@@ -198,6 +211,11 @@ class Tape:
                 "the output of the last block was changed in place after the forward, and reconstruction starts "
                 "from it: use an out-of-place operation (x = x + …), or clone it first"
             )
+
+
+def _unsaved() -> saved_tensors_hooks:
+    """Keeps what is run inside from being mistaken for the rerun that torch's checkpoint has asked for."""
+    return saved_tensors_hooks(lambda x: x, lambda x: x)
 
 
 def _without_graph(state: State) -> State:

@@ -76,7 +76,13 @@ class Work:
 
     def isolate(self) -> None:
         """From here on each run gets caches of its own, as they are now: a rerun must not find what this one adds."""
-        self._args, self._kwargs = _map_leaves(lambda leaf: leaf, (self._args, self._kwargs))
+
+        def alone(leaf: Any) -> Any:
+            if not caches.is_cache(leaf):
+                return leaf
+            return None if caches.is_empty(leaf) else caches.copied(leaf)
+
+        self._args, self._kwargs = pytree.tree_map(alone, (self._args, self._kwargs), is_leaf=caches.is_cache)
         self._isolated = True
 
     def rerunnable(self) -> Work:
