@@ -223,11 +223,11 @@ def list_command() -> int:
     """Suites, methods and models."""
     suites = [(name, suite.load(name).title) for name in suite.names()]
     methods = [(method.name, method.summary) for method in bdia.methods.METHODS]
-    known = [(model.name, model.summary) for model in models.MODELS]
+    known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
     for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
         print(heading)
         for name, summary in rows:
-            print(f"  {name:<14}{summary}")
+            print(f"  {name:<18}{summary}")
     return errors.EXIT_OK
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import bdia
+from bdia.distributions import Gamma
 from bdia.methods import Method
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def attach(
     *,
     seed: int,
     bits: int | None = None,
-    gamma: str | None = None,
+    gamma: float | str | Gamma | None = None,
     verify: bool = False,
 ) -> bdia.Handle:
     """`bdia.attach` to the workload's blocks; `bits` and `gamma` are None for a method without them.

@@ -19,19 +19,20 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that decides what is computed. Field names are the command line's options.
 
     An axis that the method or the model does not have is None: `bits` for a rule that does not quantise, `gamma` for
-    one that draws none, `seq` and `vocab` for a vision model.
+    one that draws none, `seq` and `vocab` for a vision model. So is a size that was not given and that a model of the
+    user's settles.
     """
 
     method: str
     model: str
-    depth: int
+    depth: int | None
     """Number of transformer blocks, N."""
-    width: int
+    width: int | None
     """Width of the residual stream, D."""
-    heads: int
+    heads: int | None
     seq: int | None
     """Tokens a sample, T."""
-    batch: int
+    batch: int | None
     """Samples a step, B."""
     bits: int | None
     """l of eq. 17."""

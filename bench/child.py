@@ -146,7 +146,7 @@ def _memory(plan: Plan, fields: Fields) -> str | None:
 def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     workload = build(plan.case)
     with _attach(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
-        reading = measure_memory(workload, handle, workload.batch[0].device)
+        reading = measure_memory(workload, handle, workload.device)
     fields.update(vars(reading))
 
 
@@ -208,7 +208,8 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
     reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
     fields["loss"] = fields["loss_method"] = reading.loss_method
     fields["loss_plain"] = reading.loss_plain
-    fields["stream_dtype"] = reading.stream_dtype
+    fields["stream_dtype"], fields["stream_elements"] = reading.stream_dtype, reading.stream_elements
+    fields["blocks"] = reading.blocks
     headroom = reading.headroom
     if headroom is None:
         return None
@@ -228,7 +229,6 @@ def _facts(workload: Workload, case: Case) -> Fields:
     parameters = list(workload.model.parameters())
     return {
         "parameters": sum(parameter.numel() for parameter in parameters),
-        "stream_elements": workload.stream_elements,
         "samples": workload.samples,
         "tokens": workload.tokens,
         "parameter_dtype": str(parameters[0].dtype).removeprefix("torch."),

@@ -19,7 +19,10 @@ import msgspec
 
 from bench.record import SCHEMA_VERSION
 
-PACKAGES = ("numpy", "pandas", "matplotlib", "msgspec", "nvidia-ml-py", "psutil", "scikit-learn")
+PACKAGES = (
+    "numpy", "pandas", "matplotlib", "msgspec", "nvidia-ml-py", "psutil", "scikit-learn",
+    "transformers", "timm", "peft",
+)  # fmt: skip
 VARIABLES = re.compile(
     r"(PYTORCH_(CUDA_|HIP_)?ALLOC_CONF|PYTORCH_NO_CUDA_MEMORY_CACHING|MALLOC_\w+|GLIBC_TUNABLES|LD_PRELOAD"
     r"|THP_MEM_ALLOC_ENABLE|(OMP|GOMP|KMP|MKL|DNNL|ONEDNN|OPENBLAS)_\w+|ATEN_CPU_CAPABILITY"

@@ -23,9 +23,11 @@ def work(job: Job) -> float:
 
 
 def step_work(case: Case) -> float:
-    """One training step: 12 D² weights a block and V·D in the output layer, for each token."""
+    """One training step: 12 D² weights a block and V·D in the output layer, for each token. Sizes that a model of the
+    user's settles itself are the same in every case of it, so that any will do for them."""
     tokens = case.seq or 65  # a vision model of 8 x 8 patches and a class token
-    return case.batch * tokens * (12.0 * case.depth * case.width**2 + (case.vocab or 0) * case.width)
+    depth, width, batch = case.depth or 12, case.width or 256, case.batch or 8
+    return batch * tokens * (12.0 * depth * width**2 + (case.vocab or 0) * width)
 
 
 @dataclass

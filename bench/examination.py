@@ -12,7 +12,7 @@ from typing import Final, cast
 import msgspec
 
 from bdia import distributions
-from bench import axes, points, probe, resolve, supervise
+from bench import axes, models, points, probe, resolve, supervise
 from bench.case import Case, Plan
 from bench.doctor import Finding
 from bench.errors import EXIT_FAILED_CASE, BenchError, UsageError
@@ -79,8 +79,12 @@ def plan(given: Mapping[str, str], data: str | None, *, threads: int) -> Plan:
             f"{lone}: expected a model beside it; name one with --model, or leave it out to look at the machine"
         )
     point = {name: _one_value(name, text) for name, text in given.items()}
+    named = str(point["model"])
     device = probe.probe(cast("probe.Asked", point.pop("device", "auto")), threads=threads).device
-    asked = points.plan({"method": METHOD, **point}, frozenset(), device=device, path=data, where="doctor")
+    introduced = probe.introduce([named] if models.get(named).foreign else [])
+    asked = points.plan(
+        {"method": METHOD, **point}, frozenset(), device=device, path=data, where="doctor", introduced=introduced
+    )
     if asked.unsupported is not None:
         raise UsageError(f"doctor: {asked.unsupported}")
     return asked

@@ -77,6 +77,11 @@ def points(grid: Grid) -> Iterator[dict[str, AxisValue]]:
         yield point
 
 
+def values(name: str, grid: Grid) -> tuple[AxisValue, ...]:
+    """The values that one axis takes in the grid; none where it has no factor."""
+    return tuple(row[factor.names.index(name)] for factor in grid if name in factor.names for row in factor.rows)
+
+
 def zipped(columns: dict[str, tuple[AxisValue, ...]], where: str) -> Factor:
     """The factor of axes that move together; an axis of one value serves every row.
 

@@ -13,7 +13,7 @@ import msgspec
 
 import bdia
 import bench
-from bench import private, resolve
+from bench import models, private, resolve
 from bench.case import Plan
 
 
@@ -29,7 +29,8 @@ def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmu
     timed = "throughput" in plan.measure
     basis = (
         private.case(plan.case), sorted(plan.measure), plan.verify, environment, code,
-        resolve.source(plan.case.method), data, threads, rounds if timed else 0, warmup if timed else 0,
+        resolve.source(plan.case.method), models.source(plan.case.model), data, threads, rounds if timed else 0,
+        warmup if timed else 0,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(basis)).hexdigest()[:16]
 

@@ -16,6 +16,7 @@ from bench.axes import AxisValue
 from bench.case import Case, Measurement, Plan
 from bench.data.files import BYTE_VOCAB
 from bench.errors import UsageError
+from bench.models import SIZES, Input, ModelSpec
 
 FALLBACK: Final[Mapping[str, AxisValue]] = {
     "bits": 9,
@@ -26,53 +27,65 @@ FALLBACK: Final[Mapping[str, AxisValue]] = {
 }
 """Axes that a suite may leave out; a model's own sizes come from its table. l = 9 is the paper's for ViT."""
 
-SOME_MODELS_ONLY: Final = ("seq", "vocab")
-"""Axes that a model may lack."""
-
 
 def plan(
-    point: Mapping[str, AxisValue], measure: frozenset[Measurement], *, device: str, path: str | None, where: str,
+    point: Mapping[str, AxisValue],
+    measure: frozenset[Measurement],
+    *,
+    device: str,
+    path: str | None,
+    where: str,
+    introduced: Mapping[str, ModelSpec],
     verify: bool = False,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """The case at `point`, and those of the measurements that its method has.
 
+    `introduced` has the specifications, by name, of models from outside the table, as far as they are known.
     Reconstruction is for methods that rebuild activations, gradient error for those that do not store them all,
     verification for those that rebuild them exactly. A γ that the method cannot have makes the case `unsupported`:
     whether that is an error is for the whole sweep to say.
 
     Raises: UsageError, begun by `where`, for an unknown method or model, an axis that is not given, a width that
-    the heads do not divide, and data that will not do.
+    the heads do not divide, a size that a checkpoint does not have, and data that will not do.
     """
     values: dict[str, AxisValue | None] = {"device": device, **FALLBACK}
     for needed in ("method", "model"):
         if needed not in point:
             raise _lacking(needed, where)
     method = resolve.method(str(point["method"]))
-    model = models.get(str(point["model"]))
-    data.check(model.name, path)
+    name = str(point["model"])
+    model = introduced.get(name) or models.get(name)
+    if model.input is not None:
+        data.check(model.input, path)
+    if model.foreign:
+        values |= dict.fromkeys((*SIZES, "batch"))
     values.update({name: model.defaults[name] for name in model.axes if name in model.defaults})
     values.update(point)
-    for name in SOME_MODELS_ONLY:
+    for name in SIZES:
         if name not in model.axes:
             values[name] = None
     if not method.quantised:
         values["bits"] = None
     if not method.draws_gamma:
         values["gamma"] = None
-    if "vocab" in model.axes:
-        values["vocab"] = _vocab(model.name, path, point.get("vocab"), where)
+    if model.fixed:
+        _same_sizes(model, values, where)
+    elif model.input is not None and "vocab" in model.axes:
+        values["vocab"] = _vocab(model.input, path, point.get("vocab"), where)
     for name in axes.NAMES:
         if name not in values:
             raise _lacking(name, where)
     case = msgspec.convert({**values, "data": path}, Case)
-    if case.width % case.heads:
-        raise UsageError(f"{where}: width {case.width} is not divisible by heads {case.heads}; {_cure(case)}")
-    for name in SOME_MODELS_ONLY:
-        size = getattr(case, name)
-        try:
-            data.check(case.model, case.data, **{name: size})
-        except UsageError as error:
-            raise UsageError(f"{where}: {name} {size}: {error}") from error
+    if case.width is not None and case.heads is not None and case.width % case.heads:
+        cure = _cure(case.width, case.heads)
+        raise UsageError(f"{where}: width {case.width} is not divisible by heads {case.heads}; {cure}")
+    if model.input == "text":
+        for name in ("seq", "vocab"):
+            size = getattr(case, name)
+            try:
+                data.check(model.input, case.data, **{name: size})
+            except UsageError as error:
+                raise UsageError(f"{where}: {name} {size}: {error}") from error
     has: dict[Measurement, bool] = {
         "memory": True,
         "throughput": True,
@@ -88,10 +101,18 @@ def plan(
     )
 
 
-def _vocab(model: str, path: str | None, given: AxisValue | None, where: str) -> int | None:
+def _same_sizes(model: ModelSpec, values: Mapping[str, AxisValue | None], where: str) -> None:
+    """Refuses a size that is not the checkpoint's."""
+    for name in ("depth", "width", "heads", "vocab"):
+        own = model.defaults.get(name)
+        if own is not None and values[name] != own:
+            raise UsageError(f"{where}: {name} {values[name]}: model {model.name!r} has {name} {own}; leave it out")
+
+
+def _vocab(kind: Input, path: str | None, given: AxisValue | None, where: str) -> int | None:
     """The vocabulary: what the data needs, or a larger one. Of a `.bin`, whose name says nothing of its tokens,
     any that is given."""
-    needed = data.vocab_of(model, path)
+    needed = data.vocab_of(kind, path)
     if not isinstance(given, int) or needed is None:
         return needed
     if needed == BYTE_VOCAB and given < needed:
@@ -104,8 +125,8 @@ def _lacking(name: str, where: str) -> UsageError:
     return UsageError(f"{where}: no {name}: expected {axes.get(name).expected()}; set it there, or by {option}")
 
 
-def _cure(case: Case) -> str:
-    below = case.width - case.width % case.heads
-    widths = " or ".join(str(width) for width in (below, below + case.heads) if width)
-    heads = max(count for count in range(1, case.heads) if case.width % count == 0)
-    return f"try --width {widths}, or --heads {heads}"
+def _cure(width: int, heads: int) -> str:
+    below = width - width % heads
+    widths = " or ".join(str(size) for size in (below, below + heads) if size)
+    fewer = max(count for count in range(1, heads) if width % count == 0)
+    return f"try --width {widths}, or --heads {fewer}"

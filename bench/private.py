@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from bench import checkpoints
 from bench.case import Case
 from bench.record import Record
 
@@ -37,13 +38,24 @@ def message(text: str) -> str:
     return text.replace(home, "~") if home != "/" else text
 
 
+def name(text: str) -> str:
+    """The name of a method or a model as it may be stored: a path in it, `FILE.py:NAME` or `hf:PATH`, as `path` has
+    it."""
+    file, colon, attribute = text.rpartition(":")
+    if text.startswith(checkpoints.PREFIX) and checkpoints.is_folder(text):
+        shown = path(text.removeprefix(checkpoints.PREFIX))
+        return checkpoints.PREFIX + (shown if checkpoints.is_folder(shown) else f"./{shown}")
+    return f"{path(file)}:{attribute}" if colon and file.endswith(".py") else text
+
+
 def case(whole: AnyCase) -> AnyCase:
-    """A case, or a record, with the paths in it as they may be stored: of its data, and of a method in a file."""
-    file, colon, name = whole.method.rpartition(":")
+    """A case, or a record, with the paths in it as they may be stored: of its data, and of a method or model of the
+    user's."""
     return msgspec.structs.replace(
         whole,
         data=None if whole.data is None else path(whole.data),
-        method=path(file) + colon + name if colon else whole.method,
+        method=name(whole.method),
+        model=name(whole.model),
     )
 
 
@@ -59,4 +71,8 @@ def _word(word: str) -> str:
     option, equals, value = word.partition("=")
     if word.startswith("-"):
         return f"{option}={_word(value)}" if equals else word
-    return path(word) if "/" in word or word.startswith("~") else word
+    if "/" not in word and not word.startswith("~"):
+        return word
+    # Several models, or methods, are one word on the command line.
+    parts = word.split(",")
+    return ",".join(name(part) if part.startswith("hf:") or ".py:" in part else path(part) for part in parts)

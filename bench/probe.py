@@ -1,24 +1,29 @@
-"""The environment as a fresh process finds it, so that this one needs no torch and holds no CUDA context."""
+"""What a fresh process finds, so that this one needs no torch and holds no CUDA context: the environment, and what
+models from outside the table are."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from bench import supervise, worker
+from bench import models, supervise, worker
 from bench.environment import Environment
 from bench.errors import BenchError, UsageError
+from bench.models import ModelSpec
 
 Asked = Literal["auto", "cpu", "cuda"]
 
 # `-P` and the path given first: whatever else is called `bench` where this was started is not meant.
 _CODE: Final = "import sys; sys.path.insert(0, sys.argv[1]); from bench import probe; probe.answer(*sys.argv[2:])"
+_INTRODUCE: Final = _CODE.replace("answer", "answer_introduced")
 
 
 class ProbeError(BenchError):
@@ -30,29 +35,54 @@ class _Answer(msgspec.Struct, frozen=True):
     problem: str | None = None
 
 
+class _Introduced(msgspec.Struct, frozen=True):
+    models: list[ModelSpec]
+    problem: str | None = None
+
+
 def probe(device: Asked, *, threads: int) -> Environment:
     """The environment of a run on `device`, `auto` being CUDA where there is one, with that many threads.
 
     Raises: UsageError for CUDA where there is none; ProbeError where torch does not import.
     """
-    code, output, errors = _ask(device, str(threads))
+    code, output, errors = _ask(_CODE, device, str(threads))
     if code:
-        said = errors.strip().splitlines() or [f"exit code {code}"]
-        raise ProbeError(f"torch cannot be used here: {said[-1]}; `bdia-bench doctor` says more")
+        raise ProbeError(f"torch cannot be used here: {_last(errors, code)}; `bdia-bench doctor` says more")
     answer = msgspec.json.decode(output.splitlines()[-1], type=_Answer)
     if answer.environment is None:
         raise UsageError(f"--device {device}: {answer.problem}; use --device cpu or auto")
     return answer.environment
 
 
-def _ask(*arguments: str) -> tuple[int, str, str]:
+def introduce(names: Sequence[str]) -> dict[str, ModelSpec]:
+    """The specifications of models from outside the table, by name. Files of the user's are run, functions not called.
+
+    Raises: UsageError for a model that is not there, or a file that does not run; ProbeError where the process dies.
+    """
+    if not names:
+        return {}
+    code, output, errors = _ask(_INTRODUCE, *names)
+    if code:
+        raise ProbeError(f"{', '.join(names)} cannot be looked at: {_last(errors, code)}; run it alone to see more")
+    answer = msgspec.json.decode(output.splitlines()[-1], type=_Introduced)
+    if answer.problem is not None:
+        raise UsageError(answer.problem)
+    return {spec.name: spec for spec in answer.models}
+
+
+def _last(errors: str, code: int) -> str:
+    """The last line of what a process complained of."""
+    return (errors.strip().splitlines() or [f"exit code {code}"])[-1]
+
+
+def _ask(program: str, *arguments: str) -> tuple[int, str, str]:
     """The exit code of the fresh process, and what it wrote on standard output and error. However this ends, the
     process and what it started are gone."""
     root = str(Path(__file__).resolve().parent.parent)
     theirs, line_of_life = os.pipe()
     try:
         with subprocess.Popen(
-            [sys.executable, "-P", "-c", _CODE, root, *arguments], stdin=theirs,
+            [sys.executable, "-P", "-c", program, root, *arguments], stdin=theirs,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         ) as child:  # fmt: skip
             try:
@@ -76,6 +106,16 @@ def answer(device: Asked, threads: str) -> None:
     else:
         actual: Literal["cpu", "cuda"] = "cpu" if missing is not None or device == "cpu" else "cuda"
         found = _Answer(environment.capture(actual, threads=int(threads)))
+    print(msgspec.json.encode(found).decode())
+
+
+def answer_introduced(*names: str) -> None:
+    """What the fresh process does for `introduce`: prints the specifications, or what is wrong, as the last line."""
+    threading.Thread(target=worker.exit_with_parent, daemon=True).start()
+    try:
+        found = _Introduced([importlib.import_module(models.get(name).builder).introduce(name) for name in names])
+    except UsageError as error:
+        found = _Introduced([], " ".join(str(error).split()))
     print(msgspec.json.encode(found).decode())
 
 

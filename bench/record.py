@@ -42,8 +42,10 @@ class Record(Case, frozen=True, kw_only=True):
 
     # Sizes
     parameters: int | None = None
+    blocks: int | None = None
+    """Residual blocks that the method is attached to, over all chains."""
     stream_elements: int | None = None
-    """Elements of the residual stream, B·T·D."""
+    """Elements of the residual stream, B·T·D, as they enter the first block."""
     samples: int | None = None
     """Samples a step."""
     tokens: int | None = None

@@ -149,6 +149,7 @@ def _prepare(request: Request) -> Session:
     if request.out is None and (request.resume or request.rerun):
         raise UsageError("--resume and --rerun go on with a run: name its directory with --out")
     environment = probe.probe(cast("probe.Asked", device), threads=THREADS)
-    plans = chosen.plans(overrides, environment.device, request.data, verify=request.verify)
+    introduced = probe.introduce(chosen.models(overrides))
+    plans = chosen.plans(overrides, environment.device, request.data, introduced, verify=request.verify)
     default = Path("results") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"
     return Session(request, chosen, environment, plans, request.out or default)

@@ -28,6 +28,7 @@ from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.errors import UsageError
 from bench.factors import Grid
+from bench.models import SIZES, ModelSpec
 
 FIRST: Final = "quick"
 """The suite to run where none is named; first in lists."""
@@ -60,15 +61,27 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     gpu: Grid
     blocks: tuple[Block, ...]
 
+    def models(self, overrides: Mapping[str, Sequence[AxisValue]]) -> tuple[str, ...]:
+        """The models of this suite from outside the table, by name; `overrides` as in `plans`."""
+        grids = (self.cpu, self.gpu, *(block.grid for block in self.blocks))
+        own = (factors.values("model", grid) for grid in grids)
+        named = overrides.get("model") or [name for values in own for name in values]
+        return tuple(dict.fromkeys(str(name) for name in named if models.get(str(name)).foreign))
+
     def plans(
-        self, overrides: Mapping[str, Sequence[AxisValue]], device: str, data: str | None = None, *,
+        self,
+        overrides: Mapping[str, Sequence[AxisValue]],
+        device: str,
+        data: str | None = None,
+        introduced: Mapping[str, ModelSpec] | None = None,
+        *,
         verify: bool = False,
-    ) -> list[Plan]:  # fmt: skip
+    ) -> list[Plan]:
         """The cases of this suite on `device` (`cpu` or `cuda`), each once, with what to measure of it.
 
         `overrides` replaces axes everywhere (values as `bench.axes.parse` returns them); `data` is the path
-        of the user's data; `verify` has what is rebuilt exactly checked as well. Equal cases are merged, their
-        measurements united.
+        of the user's data; `introduced` tells of models from outside the table what only their libraries know;
+        `verify` has what is rebuilt exactly checked as well. Equal cases are merged, their measurements united.
 
         Raises: UsageError, before anything runs, where a case cannot be, or an axis is overridden that no case has.
         """
@@ -80,7 +93,10 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
             own = tuple(factor for factor in block.grid if not set(factor.names) <= overrides.keys())
             grid = factors.overlay(self.cpu if device == "cpu" else self.gpu, own, where)
             for point in factors.points(factors.overlay(grid, above, where)):
-                plan = points.plan(point, block.measure, device=device, path=data, where=where, verify=verify)
+                plan = points.plan(
+                    point, block.measure, device=device, path=data, where=where, introduced=introduced or {},
+                    verify=verify,
+                )  # fmt: skip
                 if plan.measure or plan.unsupported:
                     before = found.get(plan.case, plan)
                     found[plan.case] = msgspec.structs.replace(plan, measure=before.measure | plan.measure)
@@ -89,7 +105,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
         plans = list(found.values())
         _refuse_gammas(plans, where)
         _refuse_idle(plans, overrides, verify)
-        for name in points.SOME_MODELS_ONLY:
+        for name in SIZES:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
                 given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
                 used = ", ".join(dict.fromkeys(plan.case.model for plan in plans))

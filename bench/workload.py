@@ -1,65 +1,113 @@
-"""From a case to the model, the batch and the loss that it measures.
+"""What is measured: a model, a batch, a loss and an optimiser, of one's own or built from a case.
 
-Everything follows from the case: weights are drawn on the CPU from `case.seed`, so that every method and every
-device starts from the same ones, and batches come from generators of their own. `build` and `train` seed torch's
-global generator (`torch.manual_seed(case.seed)`) and leave it moved on: a child process has one workload at a time.
+Of a built-in model everything follows from the case: weights are drawn on the CPU from `case.seed`, so that every
+method and every device starts from the same ones, and batches come from generators of their own. `build` and `train`
+seed torch's global generator (`torch.manual_seed(case.seed)`) and leave it moved on: a child process has one workload
+at a time.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
-from bdia.models.gpt import GPT, GPTConfig
-from bdia.models.vit import ViT, ViTConfig
+from bdia.attachment import Blocks
 from bench import models
 from bench.case import Case
-from bench.data.images import images
-from bench.data.text import tokens
 from bench.errors import UsageError
 
-Batch = tuple[Tensor, ...]
+Batch = Any
+"""Tensors, bare or in tuples, lists and mappings, nested or not: whatever the loss is at home with."""
+Loss = Callable[[nn.Module, Batch], Tensor]
 
-LEARNING_RATE = 1e-3
-BETAS = (0.9, 0.95)
+LEARNING_RATE: Final = 1e-3
+BETAS: Final = (0.9, 0.95)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Workload:
-    """What one case computes: a model in training mode, a fixed batch to measure with, a loss, an optimiser."""
+    """One training step: a model, a fixed batch to measure with, a loss, an optimiser.
+
+    What a function given as `--model FILE.py:FUNCTION` returns, and what `bench.measure` takes:
+
+        bench.Workload(model, batch, lambda model, batch: model(**batch).loss)
+    """
 
     model: nn.Module
     batch: Batch
-    """The measured batch, number 0; on the case's device."""
-    loss: Callable[[nn.Module, Batch], Tensor]
-    """Forward and loss, under autocast for `bf16-amp`; the backward is the caller's, outside of it."""
+    """The measured batch, on the model's device."""
+    loss: Loss
+    """Forward and loss, a scalar; the backward is the caller's."""
     optimizer: torch.optim.Optimizer
-    blocks: Sequence[nn.Module] | None
-    """The residual blocks in order, for `bdia.attach`."""
+    blocks: Blocks | None
+    """The residual blocks in the order they run, or a list of them for each chain; None has `bdia.attach` find them."""
     samples: int
-    """B."""
+    """Samples a step, B."""
     tokens: int | None
-    """B·T for a model of text."""
-    stream_elements: int
-    """B·T·D; for a ViT, T counts the class token."""
+    """Tokens a step, B·T, for a rate in tokens; None where there are none to count."""
     batches: Callable[[int], Batch]
-    """Batch number s, on the case's device."""
+    """Batch number s to train on, s = 1, 2, …, on the model's device."""
     seed: int
+    """Seeds torch before training."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        loss: Loss,
+        optimizer: torch.optim.Optimizer | None = None,
+        blocks: Blocks | None = None,
+        *,
+        samples: int | None = None,
+        tokens: int | None = None,
+        batches: Callable[[int], Batch] | None = None,
+        seed: int = 0,
+    ) -> None:
+        """What is left out: AdamW over the parameters that are trained; as many samples as the batch's first tensor has
+        rows; the measured batch at every training step.
+
+        Raises: UsageError for a model that is no module, or has nothing to train, a batch without a tensor, and a loss
+        that cannot be called.
+        """
+        if not isinstance(model, nn.Module):
+            raise UsageError(f"workload: its model is a {type(model).__name__}; expected a torch.nn.Module")
+        if not callable(loss):
+            raise UsageError(f"workload: its loss is a {type(loss).__name__}; expected a function of model and batch")
+        first = next(tensors(batch), None)
+        if first is None:
+            raise UsageError(f"workload: its batch, a {type(batch).__name__}, holds no tensor; expected at least one")
+        if optimizer is None:
+            trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+            if not trained:
+                raise UsageError(f"workload: no parameter of {type(model).__name__} requires a gradient; unfreeze some")
+            optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, betas=BETAS)
+        vars(self).update(
+            model=model, batch=batch, loss=loss, optimizer=optimizer, blocks=blocks, tokens=tokens, seed=seed,
+            samples=(first.shape[0] if first.dim() else 1) if samples is None else samples,
+            batches=(lambda step: batch) if batches is None else batches,
+        )  # fmt: skip
+
+    @property
+    def device(self) -> torch.device:
+        """Where the batch lies."""
+        return next(tensors(self.batch)).device
 
 
 def build(case: Case) -> Workload:
-    """The workload of `case`, at initial weights and without gradients; `case.method` plays no part.
+    """The workload of `case`, at initial weights (those of a checkpoint for `hf:PATH`) and without gradients;
+    `case.method` plays no part.
 
-    Raises: UsageError for an unknown model, axes that the model cannot take, data that will not do.
+    Raises: UsageError for an unknown model, axes that the model cannot take, data that will not do, and whatever is
+    wrong with code of the user's.
     """
-    spec = models.get(case.model)
+    builder = importlib.import_module(models.get(case.model).builder)
     torch.manual_seed(case.seed)
-    return _text(case) if spec.input == "text" else _images(case)
+    return cast("Workload", builder.build(case))
 
 
 def train(workload: Workload, steps: int) -> None:
@@ -72,81 +120,15 @@ def train(workload: Workload, steps: int) -> None:
     for step in range(1, steps + 1):
         torch.autograd.backward(workload.loss(workload.model, workload.batches(step)))
         workload.optimizer.step()
-        workload.optimizer.zero_grad(set_to_none=True)
+        workload.model.zero_grad(set_to_none=True)
 
 
-def _text(case: Case) -> Workload:
-    seq, vocab = _needed(case, "seq"), _needed(case, "vocab")
-    source = tokens(case.data, seq=seq, samples=case.batch, vocab=vocab, seed=case.seed)
-    with _refusing(case):
-        config = GPTConfig(
-            block_size=seq, vocab_size=vocab, n_layer=case.depth, n_head=case.heads, n_embd=case.width,
-            dropout=0.0, bias=False,
-        )  # fmt: skip
-    model = GPT(config)
-    count = case.batch * seq
-    return _workload(case, model, model.transformer.h, source.batch, tokens=count, positions=count)
-
-
-def _images(case: Case) -> Workload:
-    source = images(case.data, samples=case.batch, seed=case.seed)
-    options = case.model == "vit-spt"
-    with _refusing(case):
-        if case.width % case.heads:
-            raise ValueError(f"width={case.width} is not divisible by heads={case.heads}: change either one")
-        config = ViTConfig(
-            classes=source.classes, width=case.width, depth=case.depth, heads=case.heads,
-            head_width=case.width // case.heads, mlp_width=case.width,
-            shifted_patches=options, learned_temperature=options,
-        )  # fmt: skip
-    model = ViT(config)
-    return _workload(case, model, model.blocks, source.batch, tokens=None, positions=case.batch * config.tokens)
-
-
-def _workload(
-    case: Case, model: nn.Module, blocks: nn.ModuleList, draw: Callable[[int], Batch], *,
-    tokens: int | None, positions: int,
-) -> Workload:  # fmt: skip
-    dtype = torch.bfloat16 if case.dtype == "bf16" else torch.float32
-    model.to(device=case.device, dtype=dtype)
-
-    def batches(step: int) -> Batch:
-        return tuple(
-            part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in draw(step)
-        )
-
-    return Workload(
-        model=model,
-        batch=batches(0),
-        loss=functools.partial(_loss, amp=case.dtype == "bf16-amp"),
-        optimizer=torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=BETAS),
-        blocks=tuple(blocks),
-        samples=case.batch,
-        tokens=tokens,
-        stream_elements=positions * case.width,
-        batches=batches,
-        seed=case.seed,
-    )
-
-
-def _loss(model: nn.Module, batch: Batch, *, amp: bool) -> Tensor:
-    with torch.autocast(batch[0].device.type, dtype=torch.bfloat16, enabled=amp):
-        loss: Tensor
-        _, loss = model(*batch)
-    return loss
-
-
-def _needed(case: Case, axis: str) -> int:
-    value = getattr(case, axis)
-    if not isinstance(value, int):
-        raise UsageError(f"model {case.model} needs the axis {axis}: give --{axis}")
-    return value
-
-
-@contextmanager
-def _refusing(case: Case) -> Iterator[None]:
-    """Turns a model's own checks of its shape into a UsageError."""
-    try:
-        yield
-    except ValueError as error:
-        raise UsageError(f"model {case.model}: {error}") from error
+def tensors(values: object) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and mappings, in order."""
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, Mapping):
+        yield from tensors(tuple(values.values()))
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from tensors(value)

@@ -189,18 +189,21 @@ def _errors(records: list[Record]) -> dict[str, list[Any]]:
 
 
 def _bits_per_activation(records: list[Record]) -> list[float | None]:
-    """Fitted over the cases equal in all but depth, for those whose memory was measured."""
+    """Fitted over the cases equal in all but depth, for those whose memory was measured at a depth that was given."""
 
     def series(record: Record) -> Hashable:
         return tuple(getattr(record, name) for name in AXES if name != "depth")
 
     points: dict[Hashable, list[tuple[float, float]]] = {}
     for record in records:
-        if record.activation_bytes is not None and record.stream_elements:
+        if record.activation_bytes is not None and record.stream_elements and record.depth is not None:
             bits = record.activation_bytes * 8 / record.stream_elements
             points.setdefault(series(record), []).append((record.depth, bits))
     slopes = {name: least_squares_slope(fitted) for name, fitted in points.items()}
-    return [slopes.get(series(record)) if record.activation_bytes is not None else None for record in records]
+    return [
+        None if record.activation_bytes is None or record.depth is None else slopes.get(series(record))
+        for record in records
+    ]
 
 
 def _loss_difference(record: Record) -> float | None:

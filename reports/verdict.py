@@ -131,23 +131,25 @@ def _reconstruction_clause(found: Sequence[Row]) -> str:
     tried = [row for row in found if row["status"] == "ok" and row["bit_exact"] is not None]
     if not tried:
         return _rate_clause(found) or "nothing was measured"
-    deepest = max(row["depth"] for row in tried)
+    deepest = max((row["depth"] for row in tried if row["depth"] is not None), default=None)
     methods = sorted({row["method"] for row in tried}, key=lambda name: (not _quantised(name), method_rank(name)))
     said = [_rebuilt([row for row in tried if (row["method"], row["depth"]) == (name, deepest)]) for name in methods]
-    return f"over {deepest} blocks {' while '.join(clause for clause in said if clause)}"
+    where = "" if deepest is None else f"over {deepest} blocks "
+    return where + " while ".join(clause for clause in said if clause)
 
 
 def _rate_clause(found: Sequence[Row]) -> str:
     """For runs that measured time only: the rates at the deepest point."""
     timed = [row for row in found if row["status"] == "ok" and row["samples_per_second"] is not None]
-    deepest = max((row["depth"] for row in timed), default=0)
+    deepest = max((row["depth"] for row in timed if row["depth"] is not None), default=None)
     said = [
         f"{row['method']} at {units.ratio(row['rate_ratio'])} {REFERENCE}'s rate"
         for row in timed
         if row["depth"] == deepest and row["rate_ratio"] is not None and row["method"] != REFERENCE
     ]
     if said:
-        return f"at depth {deepest} {' and '.join(said)}; only time was measured"
+        where = "" if deepest is None else f"at depth {deepest} "
+        return f"{where}{' and '.join(said)}; only time was measured"
     return "only time was measured, and nothing to compare it with" if timed else ""
 
 

@@ -16,6 +16,7 @@ from bench.data import files
 from bench.data.images import images
 from bench.data.text import tokens
 from bench.errors import UsageError
+from bench.models import Input
 
 
 def write(path: Path, content: bytes) -> str:
@@ -205,10 +206,10 @@ def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
 def test_the_vocabulary_follows_the_data(tmp_path: Path) -> None:
     """Bytes have 256 tokens, nanoGPT's files 50304, images none."""
     path = write_bin(tmp_path / "train.bin", [1, 2, 3])
-    assert data.vocab_of("gpt", None) == 256
-    assert data.vocab_of("gpt", write(tmp_path / "a.txt", b"text")) == 256
-    assert data.vocab_of("gpt", path) == 50304
-    assert data.vocab_of("vit", None) is None
+    assert data.vocab_of("text", None) == 256
+    assert data.vocab_of("text", write(tmp_path / "a.txt", b"text")) == 256
+    assert data.vocab_of("text", path) == 50304
+    assert data.vocab_of("images", None) is None
 
 
 @pytest.mark.parametrize("at", [0, 5, 12])
@@ -218,9 +219,9 @@ def test_every_token_is_held_against_the_vocabulary(tmp_path: Path, monkeypatch:
     ids = [7] * 13
     ids[at] = 300
     path = write_bin(tmp_path / "train.bin", ids)
-    data.check("gpt", path, 4, 301)
+    data.check("text", path, 4, 301)
     with pytest.raises(UsageError, match="token 300, outside a vocabulary of 300: give --vocab 301 or more"):
-        data.check("gpt", path, 4, 300)
+        data.check("text", path, 4, 300)
 
 
 def test_tokens_are_read_once_as_long_as_they_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,9 +233,9 @@ def test_tokens_are_read_once_as_long_as_they_stay(tmp_path: Path, monkeypatch: 
     path = write_bin(tmp_path / "train.bin", [1, 2, 65535, 3, 4, 5])
     for _ in range(2):
         with pytest.raises(UsageError, match="token 65535"):
-            data.check("gpt", path, 2, 50304)
+            data.check("text", path, 2, 50304)
     assert read == [slice(0, 2), slice(2, 4)]
-    data.check("gpt", write_bin(tmp_path / "train.bin", [1, 2, 3, 4]), 2, 50304)
+    data.check("text", write_bin(tmp_path / "train.bin", [1, 2, 3, 4]), 2, 50304)
     assert read[2:] == [slice(0, 2), slice(2, 4)]
 
 
@@ -252,7 +253,7 @@ class Watched:
 def test_data_is_checked_without_torch() -> None:
     """Asking for the vocabulary, a check and a digest imports neither torch nor numpy."""
     code = (
-        "import sys; from bench import data; data.check('gpt', None, 8); data.vocab_of('vit', None); "
+        "import sys; from bench import data; data.check('text', None, 8); data.vocab_of('images', None); "
         "data.digest(None); sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
@@ -280,43 +281,43 @@ def test_a_digest_of_a_folder_is_of_its_files(tmp_path: Path) -> None:
     assert len({first, second, data.digest(str(tmp_path))}) == 3
 
 
-def refused(model: str, path: object, message: str, seq: int | None = 4) -> None:
+def refused(kind: Input, path: object, message: str, seq: int | None = 4) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        data.check(model, str(path), seq)
+        data.check(kind, str(path), seq)
     assert "\n" not in str(caught.value)
 
 
 def test_text_that_will_not_do_is_refused_in_one_line(tmp_path: Path) -> None:
     """A path that is not there, empty, short, odd or no text raises UsageError saying what was expected."""
-    refused("gpt", tmp_path / "none.txt", "none.txt' is not there: expected the path of a text file")
-    refused("gpt", "", "'' is not there")
-    refused("gpt", "a\0b", "'a.x00b'")
-    refused("gpt", "x" * 5000, "cannot be read|is not there")
-    refused("gpt", tmp_path, "is a folder: a model of text reads a text file")
-    refused("gpt", write(tmp_path / "empty.txt", b""), "is empty")
-    refused("gpt", write(tmp_path / "short.txt", b"four"), "has 4 tokens: a sample of 4 needs 5; lower --seq")
-    refused("gpt", write_bin(tmp_path / "short.bin", [1, 2, 3, 4]), "has 4 tokens")
-    refused("gpt", write(tmp_path / "odd.bin", bytes(11)), "11 bytes, no whole number of uint16")
-    refused("gpt", write(tmp_path / "picture.png", b"\x89PNG\r\n\0\0\0"), "not text .a zero byte at 6.")
+    refused("text", tmp_path / "none.txt", "none.txt' is not there: expected the path of a text file")
+    refused("text", "", "'' is not there")
+    refused("text", "a\0b", "'a.x00b'")
+    refused("text", "x" * 5000, "cannot be read|is not there")
+    refused("text", tmp_path, "is a folder: a model of text reads a text file")
+    refused("text", write(tmp_path / "empty.txt", b""), "is empty")
+    refused("text", write(tmp_path / "short.txt", b"four"), "has 4 tokens: a sample of 4 needs 5; lower --seq")
+    refused("text", write_bin(tmp_path / "short.bin", [1, 2, 3, 4]), "has 4 tokens")
+    refused("text", write(tmp_path / "odd.bin", bytes(11)), "11 bytes, no whole number of uint16")
+    refused("text", write(tmp_path / "picture.png", b"\x89PNG\r\n\0\0\0"), "not text .a zero byte at 6.")
     os.mkfifo(tmp_path / "pipe")
-    refused("gpt", tmp_path / "pipe", "no regular file")
+    refused("text", tmp_path / "pipe", "no regular file")
 
 
 def test_a_sample_longer_than_the_built_in_text_is_refused() -> None:
     """A seq beyond the built-in 4 MiB raises UsageError before anything runs."""
     with pytest.raises(UsageError, match="'built-in text' has 4194304 tokens: a sample of 5242880 needs 5242881"):
-        data.check("gpt", None, 5 * 2**20)
+        data.check("text", None, 5 * 2**20)
 
 
 def test_images_that_will_not_do_are_refused_in_one_line(tmp_path: Path) -> None:
     """A text, a folder without images or one with torn files raises UsageError saying what was expected."""
-    refused("vit", write(tmp_path / "text.txt", b"text"), "is a file: a model of images reads the folder")
-    refused("vit-spt", tmp_path, "neither data_batch_.*expected the folder of the binary version of CIFAR-10")
+    refused("images", write(tmp_path / "text.txt", b"text"), "is a file: a model of images reads the folder")
+    refused("images", tmp_path, "neither data_batch_.*expected the folder of the binary version of CIFAR-10")
     records = write_cifar(tmp_path, "data_batch_1.bin", 1, [1, 2])
-    data.check("vit", str(tmp_path))
-    refused("gpt", tmp_path, "is a folder of CIFAR images: a model of text")
+    data.check("images", str(tmp_path))
+    refused("text", tmp_path, "is a folder of CIFAR images: a model of text")
     write(tmp_path / "data_batch_1.bin", records[:-1])
-    refused("vit", tmp_path, "6145 bytes, no whole number of CIFAR-10's 3073-byte images")
+    refused("images", tmp_path, "6145 bytes, no whole number of CIFAR-10's 3073-byte images")
 
 
 def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,4 +328,4 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pyt
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     monkeypatch.setattr(Path, "open", forbidden)
-    refused("gpt", path, "secret.txt' cannot be read .Permission denied.")
+    refused("text", path, "secret.txt' cannot be read .Permission denied.")

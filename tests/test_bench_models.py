@@ -1,4 +1,9 @@
+"""The table of models, and the forms that name any other."""
+
 from __future__ import annotations
+
+import importlib.util
+import sys
 
 import pytest
 
@@ -25,3 +30,30 @@ def test_an_unknown_model_is_refused_with_the_names_known() -> None:
     with pytest.raises(UsageError, match=r"unknown model 'gtp'.*'gpt'.*vit-spt") as caught:
         models.get("gtp")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "library", "command"),
+    [
+        ("hf:gpt2", "transformers", "pip install 'bdia-bench[hf]'"),
+        ("timm:vit_small_patch16_224", "timm", "pip install 'bdia-bench[timm]'"),
+    ],
+)
+def test_a_missing_library_is_one_line_with_the_command(
+    name: str, library: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the library the error gives the command that installs it, before anything runs."""
+    monkeypatch.delitem(sys.modules, library, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError) as caught:
+        models.get(name)
+    assert str(caught.value) == f"model {name!r} needs {library}: {command}"
+
+
+@pytest.mark.parametrize("name", ["hf:", "timm:", ":f", "nonsense", "f.py"])
+def test_what_is_of_no_form_is_refused_with_the_forms(name: str) -> None:
+    """A name that is neither in the table nor of any form is answered by all of them."""
+    with pytest.raises(UsageError) as caught:
+        models.get(name)
+    assert "\n" not in str(caught.value)
+    assert "FILE.py:FUNCTION" in str(caught.value)

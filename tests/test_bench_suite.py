@@ -270,8 +270,8 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The eight suites are there, `quick` first."""
-    assert suite.names() == ("quick", "batch", "bits", "depth", "fig1", "paper-gpt2", "paper-vit", "width")
+    """The nine suites are there, `quick` first."""
+    assert suite.names() == ("quick", "batch", "bits", "depth", "fig1", "model", "paper-gpt2", "paper-vit", "width")
 
 
 def test_fig1_runs_five_seeds_before_and_after_training() -> None:

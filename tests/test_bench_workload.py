@@ -8,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import bdia
 from bench.case import Case
+from bench.child import Glance
 from bench.errors import UsageError
 from bench.workload import Workload, build, train
 
@@ -28,31 +30,30 @@ def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> boo
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_gpt_counts_its_tokens_and_its_stream() -> None:
-    """B·T tokens a step and B·T·D elements of the stream, in as many blocks as the case is deep."""
+def test_a_gpt_counts_its_tokens() -> None:
+    """B·T tokens a step, in as many blocks as the case is deep."""
     workload = build(GPT)
-    assert (workload.samples, workload.tokens, workload.stream_elements) == (3, 21, 252)
+    assert (workload.samples, workload.tokens) == (3, 21)
     assert len(workload.blocks) == 2
     assert list(workload.blocks) == list(workload.model.transformer.h)
     assert [tuple(part.shape) for part in workload.batch] == [(3, 7), (3, 7)]
 
 
-def test_a_vit_counts_its_class_token_in_the_stream() -> None:
-    """A ViT has no tokens to count a rate by, and 65 rows a sample in its stream."""
+def test_a_vit_counts_samples_alone() -> None:
+    """A ViT has no tokens to count a rate by."""
     workload = build(VIT)
-    assert (workload.samples, workload.tokens, workload.stream_elements) == (3, None, 3 * 65 * 10)
+    assert (workload.samples, workload.tokens) == (3, None)
     assert list(workload.blocks) == list(workload.model.blocks)
     assert [tuple(part.shape) for part in workload.batch] == [(3, 3, 32, 32), (3,)]
 
 
 @BOTH
-def test_blocks_see_a_stream_of_the_size_that_is_counted(case: Case) -> None:
-    """The first block's input has `stream_elements` elements."""
-    workload = build(case)
-    sizes: list[int] = []
-    workload.blocks[0].register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].numel()))
-    workload.loss(workload.model, workload.batch)
-    assert sizes == [workload.stream_elements]
+def test_a_watcher_measures_the_stream(case: Case) -> None:
+    """One forward tells B·T·D; for a ViT, T counts the class token."""
+    workload, glance = build(case), Glance()
+    with bdia.attach(workload.model, "standard", blocks=workload.blocks) as handle, handle.observing(glance):
+        workload.loss(workload.model, workload.batch)
+    assert glance.elements == case.batch * (case.seq or 65) * case.width
 
 
 @BOTH

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from networks import gpt, gradients, same, tokens
 
+import bench
 from bdia.methods import Method
+from bench.case import Case
+from bench.workload import build
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -40,3 +43,17 @@ def test_the_added_method_is_exact(leapfrog: Method, depth: int) -> None:
     stored, _ = gradients(model, batch, leapfrog.twin())
     assert errors.equal == dict.fromkeys(range(depth), True)
     assert same(ours, stored)
+
+
+def test_the_training_step_of_ones_own_is_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of docs/your-own-model.md is measured as it stands, bit for bit."""
+    (source, *_) = re.findall(r"```python\n(.*?)```", (DOCS / "your-own-model.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Path("train.py").write_text(source)
+    nothing = dict.fromkeys(("depth", "width", "heads", "seq", "batch", "vocab", "data"))
+    case = Case(
+        method="bdia", model="train.py:workload", bits=9, dtype="fp32", train_steps=0, device="cpu", seed=0, **nothing
+    )
+    measured = bench.measure(build(case), "bdia", bits=9)
+    assert (measured.bit_exact, measured.gradient_error, measured.blocks) == (True, 0.0, 6)

@@ -6,6 +6,6 @@ Here is what needs no torch; batches are made by `bench.data.text` and `bench.da
 
 from __future__ import annotations
 
-from bench.data.files import check, digest, vocab_of
+from bench.data.files import BYTE_VOCAB, check, digest, vocab_of
 
-__all__ = ["check", "digest", "vocab_of"]
+__all__ = ["BYTE_VOCAB", "check", "digest", "vocab_of"]

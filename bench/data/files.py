@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from bench import models
 from bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from bench.models import Input
 
 BYTE_VOCAB: Final = 256
 NANOGPT_VOCAB: Final = 50304
@@ -60,14 +62,14 @@ CIFARS: Final = (
 )
 
 
-def check(model: str, data: str | None, seq: int | None = None, vocab: int | None = None) -> None:
-    """Refuses `data` that is not of the kind `model` is fed with, that has no sample of `seq` tokens, or that holds
+def check(kind: Input, data: str | None, seq: int | None = None, vocab: int | None = None) -> None:
+    """Refuses `data` that is not of the kind a model is fed with, that has no sample of `seq` tokens, or that holds
     a token outside a vocabulary of `vocab`.
 
     Without torch: for a parent to call before it starts any child. All of nanoGPT's tokens are read once for
     `vocab`; what else is looked at is little.
     """
-    if models.get(model).input == "images":
+    if kind == "images":
         if data is not None:
             cifar(data)
         return
@@ -78,11 +80,11 @@ def check(model: str, data: str | None, seq: int | None = None, vocab: int | Non
         require_vocab(data, largest_token(Path(data)), vocab)
 
 
-def vocab_of(model: str, data: str | None) -> int | None:
+def vocab_of(kind: Input, data: str | None) -> int | None:
     """The vocabulary that `data` (None: the built-in one) needs: 256 for bytes, 50304 for nanoGPT's `.bin`; None
     for a model of images."""
-    check(model, data)
-    if models.get(model).input == "images":
+    check(kind, data)
+    if kind == "images":
         return None
     return NANOGPT_VOCAB if data is not None and is_tokens(Path(data)) else BYTE_VOCAB
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.data import files
@@ -59,6 +60,11 @@ def images(source: str | None, *, samples: int, seed: int) -> Images:
         return _digits(samples, seed)
     layout, paths = files.cifar(source)
     return _cifar(layout, [np.memmap(path, dtype=np.uint8, mode="r") for path in paths], samples, seed)
+
+
+def resized(pictures: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
+    """Images [B, 3, 32, 32] as [B, `channels`, *`size`], each pixel that of the nearest place."""
+    return F.interpolate(pictures[:, torch.arange(channels) % pictures.shape[1]], size=size)
 
 
 def _digits(samples: int, seed: int) -> Images:

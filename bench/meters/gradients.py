@@ -14,6 +14,7 @@ from torch import Tensor
 
 import bdia
 from bdia.backprop import rng
+from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
 from bench.meters import MeterError, is_out_of_memory
@@ -41,7 +42,7 @@ def measure_gradients(
     bits: int | None = None,
     *,
     seed: int,
-    gamma: str | None = None,
+    gamma: float | str | Gamma | None = None,
     verify: bool = False,
 ) -> GradientReading:
     """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
@@ -55,7 +56,7 @@ def measure_gradients(
     finds.
     """
     chosen = get(method) if isinstance(method, str) else method
-    device = workload.batch[0].device
+    device = workload.device
     before = rng.state_of(device)
     put_on = functools.partial(attach, workload, bits=bits, gamma=gamma, seed=seed)
     with _repeatable(device):
@@ -67,7 +68,7 @@ def measure_gradients(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            workload.optimizer.zero_grad(set_to_none=True)
+            workload.model.zero_grad(set_to_none=True)
             return GradientReading(None, "the same rule with stored activations ran out of memory: no gradient error")
     return compare_gradients(gradients, reference)
 
@@ -107,11 +108,11 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 def _gradients(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> dict[str, Tensor | None]:
     """Gradients by parameter with a method on, which is taken off again."""
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     with attached, attached.unguarded() if unguarded else contextlib.nullcontext():
         torch.autograd.backward(workload.loss(workload.model, workload.batch))
     gradients = {name: parameter.grad for name, parameter in workload.model.named_parameters()}
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     return gradients
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bdia.backprop import rng
+from bdia.distributions import Gamma
 from bdia.methods import Method
 from bdia.quantize import Headroom
 from bench.attaching import attach
@@ -31,33 +32,42 @@ class LossReading:
     """Of the method, from the same RNG state: what dropout drops is the same."""
     stream_dtype: str | None
     """Number format of x under the method, such as `float32`; None where no block was called."""
+    stream_elements: int | None
+    """Elements of x where it enters the first block."""
+    blocks: int
     headroom: Headroom | None
     """None for a method that does not quantise."""
 
 
-@dataclass
-class _Glance:
-    """Remembers the number format of the stream."""
+class Glance:
+    """A watcher that remembers what the stream is like where it enters the first block."""
 
     dtype: str | None = None
+    elements: int | None = None
 
     def forwarded(self, call: int, x: Tensor) -> None:
-        self.dtype = str(x.dtype).removeprefix("torch.")
+        if self.dtype is None:
+            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
 
     def rebuilt(self, call: int, x: Tensor) -> None:
         pass
 
 
 def measure_loss(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int, gamma: str | None = None
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: float | str | Gamma | None = None,
 ) -> LossReading:
     """Runs one forward of `workload` with the method and one without, both from the RNG state as it is.
 
     Guards are off: the headroom says whether they would have raised. Weights and gradients stay as they are.
     """
-    device = workload.batch[0].device
+    device = workload.device
     before = rng.state_of(device)
-    glance = _Glance()
+    glance = Glance()
     with torch.no_grad():
         with (
             attach(workload, method, bits=bits, gamma=gamma, seed=seed) as handle,
@@ -67,4 +77,6 @@ def measure_loss(
         ):
             with_method = float(workload.loss(workload.model, workload.batch))
         plain = float(workload.loss(workload.model, workload.batch))
-    return LossReading(plain, with_method, glance.dtype, handle.headroom)
+    return LossReading(
+        plain, with_method, glance.dtype, glance.elements, sum(map(len, handle.chains)), handle.headroom
+    )  # fmt: skip

@@ -8,17 +8,15 @@ memory is seen: torch's allocator, and not the scratch of oneDNN and MKL.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 
 from bench.meters import nvml, rss
 from bench.meters.level import level
-
-if TYPE_CHECKING:
-    from bench.workload import Workload
+from bench.workload import Workload, tensors
 
 
 class Held(Protocol):
@@ -68,7 +66,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
     Raises: MeterError where the level cannot be known exactly; whatever the workload raises.
     """
     model, optimizer = workload.model, workload.optimizer
-    optimizer.zero_grad(set_to_none=True)
+    model.zero_grad(set_to_none=True)
     # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
     run_step(workload)
     run_step(workload)
@@ -90,7 +88,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         meter.mark("backward end")
         del loss
 
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         gc.collect()
         bare = static_bytes(workload, device)
         meter.mark("step start")
@@ -115,7 +113,7 @@ def run_step(workload: Workload) -> None:
     loss = workload.loss(workload.model, workload.batch)
     torch.autograd.backward(loss)
     workload.optimizer.step()
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
 
 
 def static_bytes(workload: Workload, device: torch.device) -> int:
@@ -134,18 +132,8 @@ def _kept_tensors(workload: Workload) -> Iterator[torch.Tensor]:
         if parameter.grad is not None:
             yield parameter.grad
     yield from workload.model.buffers()
-    yield from _tensors_in(workload.optimizer.state.values())
-    yield from workload.batch
-
-
-def _tensors_in(values: Iterable[object]) -> Iterator[torch.Tensor]:
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, dict):
-            yield from _tensors_in(value.values())
-        elif isinstance(value, list | tuple):
-            yield from _tensors_in(value)
+    yield from tensors(tuple(workload.optimizer.state.values()))
+    yield from tensors(workload.batch)
 
 
 def cuda_uuid(device: torch.device) -> str:

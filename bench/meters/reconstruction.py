@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
 from bench.record import BlockError
@@ -87,7 +88,7 @@ def measure_reconstruction(
     bits: int | None = None,
     *,
     seed: int,
-    gamma: str | None = None,
+    gamma: float | str | Gamma | None = None,
     verify: bool = False,
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
@@ -107,7 +108,7 @@ def measure_reconstruction(
         nullcontext() if verify else handle.unguarded(),
     ):
         torch.autograd.backward(workload.loss(workload.model, workload.batch))
-    workload.optimizer.zero_grad(set_to_none=True)
+    workload.model.zero_grad(set_to_none=True)
     return ReconstructionReading(
         reconstruction=[observer.errors[block] for block in sorted(observer.errors)],
         bit_exact=observer.bit_exact,

@@ -33,7 +33,8 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     A case that failed is a row with its status and no bytes. Fewer than two values make no figure, and no rows."""
     points: dict[tuple[str, int], list[Row]] = {}
     for row in _chosen(rows(frame), axis):
-        points.setdefault((row["method"], row[axis]), []).append(row)
+        if row[axis] is not None:
+            points.setdefault((row["method"], row[axis]), []).append(row)
     numbers = []
     for (method, value), members in points.items():
         measured = [row for row in members if _measured(row)]

@@ -85,7 +85,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
                 if row["rate_ratio"] is None:
                     _name_missing(ax, values.index(row[along]) + shift, row, look)
         _finish(ax, points, values)
-        ax.set_xlabel(AXIS_LABELS[along])
+        ax.set_xlabel(AXIS_LABELS[along] if values != [None] else "")
         ax.set_ylabel("rate relative to standard")
         legend_above(ax, throughput_setting(frame, axis))
     return ax
@@ -98,7 +98,7 @@ def _finish(ax: Axes, points: Sequence[Row], values: Sequence[int]) -> None:
     low, high = min(ONE_RECOMPUTE, *known), max(1.0, *known)
     ax.set_ylim(low - 0.12 * (high - low), high + 0.12 * (high - low))
     ax.set_xlim(-0.5, len(values) - 0.5)
-    ax.set_xticks(range(len(values)), [units.integer(value) for value in values])
+    ax.set_xticks(range(len(values)), ["" if value is None else units.integer(value) for value in values])
     ax.tick_params(axis="x", length=0)
     for between in range(1, len(values)):
         ax.axvline(between - 0.5, color="0.9", linewidth=0.5, zorder=0)

@@ -71,11 +71,12 @@ def setting(found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row],
 
 
 def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
-    """The axis with the most values among comparable rows; depth where nothing varies."""
+    """The axis with the most values among comparable rows; where nothing varies, the first that is known at all, or
+    depth."""
 
     def spread(axis: str) -> int:
         found = comparable(rows, [axis], counts, by=[axis])
-        return len({row[axis] for row in found if counts(row)})
+        return len({row[axis] for row in found if counts(row)} - {None})
 
     return max(SCALES, key=spread)
 

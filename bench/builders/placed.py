@@ -1,0 +1,31 @@
+"""Models and batches on the case's device, in its number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from bench.case import Case
+
+Draw = Callable[[int], tuple[Tensor, ...]]
+"""Batch number s."""
+
+
+def dtype_of(case: Case) -> torch.dtype:
+    """The number format of parameters and images."""
+    return torch.bfloat16 if case.dtype == "bf16" else torch.float32
+
+
+def placed(case: Case, model: nn.Module, draw: Draw) -> Draw:
+    """Puts `model` in its place, in training mode, and returns `draw` with its batches in theirs."""
+    dtype = dtype_of(case)
+    model.to(device=case.device, dtype=dtype).train()
+
+    def batches(step: int) -> tuple[Tensor, ...]:
+        return tuple(
+            part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in draw(step)
+        )
+
+    return batches
