@@ -105,7 +105,8 @@ def examine(asked: Plan, *, threads: int) -> Examination:
     end = supervise.run(job, hear, timeout_seconds=None)
     failure = end if not answers else answers[0]
     if failure.status != "ok" or not answers:
-        raise ExaminationError(f"{asked.case.model}: {failure.message or 'the child process ended without an answer'}")
+        said = failure.message or "the child process ended without an answer"
+        raise ExaminationError(said if asked.case.model in said else f"{asked.case.model}: {said}")
     return msgspec.convert(answers[0].fields, Examination)
 
 
@@ -160,8 +161,8 @@ def _headroom(case: Case, found: Examination) -> Finding:
     reach = "" if found.max_abs is None else f"max|x| is {found.max_abs:.4g}: "
     largest = f"l = {found.largest_bits}" if found.largest_bits is not None else "no l"
     if found.exact:
-        hint = "at initial weights; it grows in training" if case.train_steps == 0 else None
-        return Finding("headroom", f"{reach}exact at l = {case.bits}, and up to {largest}", hint=hint)
+        text = f"{reach}exact at l = {case.bits}, and up to {largest}"
+        return Finding("headroom", text, hint="at these weights; the stream grows in training")
     cure = f"take -l {found.largest_bits}, or" if found.largest_bits is not None else "train with"
     text = f"{reach}beyond the exact range of fp32 at l = {case.bits}; {largest} is the largest within it"
     return Finding("headroom", text, "broken", f'{cure} on_overflow="store", which keeps what cannot be rebuilt')
@@ -180,7 +181,7 @@ def _losses(case: Case, found: Examination) -> Finding:
     plain, ours = found.loss_plain, found.loss_method
     if plain is None or ours is None:
         return Finding("loss", f"not finite, plain or with {case.method}", "broken", "look at the model and its data")
-    text = f"{plain:.4f} as a plain transformer, {ours:.4f} with {case.method} ({ours - plain:+.2g})"
+    text = f"{plain:.5g} as a plain transformer, {ours:.5g} with {case.method} ({ours - plain:+.2g})"
     differs = ours != plain and case.gamma is not None
     return Finding(
         "loss", text, hint="another function than the plain one; a smaller γ is nearer to it" if differs else None

@@ -48,7 +48,7 @@ def test_all_is_told_of_a_model_that_is_well() -> None:
     assert (told["side bits"].text.split()[0], told["side bits"].size_bytes) == ("1", 11 * 512)
     assert told["  a block"].size_bytes == 512
     assert told["RNG states"].size_bytes == 5056
-    assert told["loss"].text == "5.2500 as a plain transformer, 5.5000 with bdia (+0.25)"
+    assert told["loss"].text == "5.25 as a plain transformer, 5.5 with bdia (+0.25)"
 
 
 def test_a_smaller_gamma_costs_more_side_bits() -> None:

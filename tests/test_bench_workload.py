@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 import bdia
 from bench.case import Case
-from bench.child import Glance
 from bench.errors import UsageError
+from bench.meters.loss import Glance
 from bench.workload import Workload, build, train
 
 GPT = Case(
