@@ -91,7 +91,10 @@ def test_a_test_may_hold_a_model_to_its_bytes() -> None:
 def test_the_bytes_are_those_of_a_run(method: str) -> None:
     """In this process as in a fresh one, every count of the memory meter is the same."""
     bits = 9 if method == "bdia" else None
-    of = Case(**{name: getattr(CASE, name) for name in Case.__struct_fields__} | {"method": method, "bits": bits})
+    of = Case(
+        **{name: getattr(CASE, name) for name in Case.__struct_fields__}
+        | {"method": method, "bits": bits, "gamma": None}
+    )
     found = child._measure(0, Plan(of, frozenset({"memory", "gradients"} if bits else {"memory"}))).fields
     result = bench.measure(build(of), method, seed=1)
     for name in (

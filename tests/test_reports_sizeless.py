@@ -86,8 +86,8 @@ def test_comparisons_and_baselines_do_without_sizes() -> None:
     assert {one.verdict for one in found} == {"same"}
     assert compared(found) is not None
     assert compare.rerun_command("model", case("bdia", batch=2)).split()[3:] == [
-        "--method", "bdia", "--model", "train.py:step", "--batch", "2", "--bits", "9", "--dtype", "fp32",
-        "--train-steps", "0", "--device", "cpu", "--seed", "0",
+        "--method", "bdia", "--model", "train.py:step", "--batch", "2", "--bits", "9", "--gamma", "0.5",
+        "--dtype", "fp32", "--train-steps", "0", "--device", "cpu", "--seed", "0",
     ]  # fmt: skip
 
 
