@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEVELOPING := $(VENV)/.developing
 PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$python; break; }; done)
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
@@ -18,10 +19,10 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --c
 bench: $(INSTALLED)
 	$(VENV)/bin/bdia-bench run quick
 
-test: $(INSTALLED)
+test: $(DEVELOPING)
 	scripts/check
 
-install: $(INSTALLED)
+install: $(DEVELOPING)
 
 # The stamp makes a second `make` instant; a change of what is to be installed installs again.
 $(INSTALLED): pyproject.toml constraints.txt
@@ -31,6 +32,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 ifdef TORCH_INDEX
 	$(PIP) --index-url "$(TORCH_INDEX)" torch
 endif
+	$(PIP) --editable .
+	@touch $@
+
+# What only the tests need, transformers among it, is left out of the first `make bench`.
+$(DEVELOPING): $(INSTALLED)
 	$(PIP) --editable ".[dev]"
 	@touch $@
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import peft
 import pytest
 import torch
 import torch.distributed as dist
@@ -14,7 +15,7 @@ from networks import Errors, gpt, gpt_loss, tokens
 from ranks import on_two_ranks
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from zoo import loss_of, specimen
@@ -22,6 +23,61 @@ from zoo import loss_of, specimen
 import bdia
 
 DEPTH = 5
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model to be trained on both ranks. Its functions are the module's own, since they are sent to processes."""
+
+    build: Callable[[], nn.Module]
+    lists: tuple[str, ...]
+    """Where its blocks are."""
+    loss: Callable[[nn.Module, int], Tensor]
+    """Of the model and the number of a batch."""
+    calls: int = DEPTH
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """All of them, list by list."""
+        return [block for path in self.lists for block in model.get_submodule(path)]
+
+
+def small_gpt() -> nn.Module:
+    return gpt(DEPTH, dropout=0.1)
+
+
+def gpt_with_an_unused_part() -> nn.Module:
+    model = small_gpt()
+    model.unused = nn.Linear(3, 3)
+    return model
+
+
+def gpt_loss_on(model: nn.Module, number: int) -> Tensor:
+    return gpt_loss(model, tokens(seed=number))
+
+
+def from_the_zoo(name: str) -> nn.Module:
+    return specimen(name).model()
+
+
+def zoo_loss_on(name: str, model: nn.Module, number: int) -> Tensor:
+    return loss_of(model, specimen(name).batch(number))
+
+
+def adapted_llama() -> nn.Module:
+    """LoRA: most of each block's parameters are frozen."""
+    config = peft.LoraConfig(r=4, lora_dropout=0.1, target_modules=["q_proj", "v_proj"])
+    return peft.get_peft_model(from_the_zoo("llama"), config).train()
+
+
+llama_loss = functools.partial(zoo_loss_on, "llama")
+bart_loss = functools.partial(zoo_loss_on, "bart")
+bart_lists = ("model.encoder.layers", "model.decoder.layers")
+
+GPT = Trainee(small_gpt, ("transformer.h",), gpt_loss_on)
+PARTLY_UNUSED = Trainee(gpt_with_an_unused_part, ("transformer.h",), gpt_loss_on)
+LLAMA = Trainee(functools.partial(from_the_zoo, "llama"), ("model.layers",), llama_loss)
+LORA = Trainee(adapted_llama, ("base_model.model.model.layers",), llama_loss)
+BART = Trainee(functools.partial(from_the_zoo, "bart"), bart_lists, bart_loss, calls=2 * DEPTH - 1)
 
 
 @dataclass(frozen=True)
@@ -36,112 +92,102 @@ class Outcome:
     """Of the stream."""
 
 
-def small_gpt() -> nn.Module:
-    return gpt(DEPTH, dropout=0.1)
-
-
-def gpt_with_an_unused_part() -> nn.Module:
-    model = small_gpt()
-    model.unused = nn.Linear(3, 3)
+def alone(trainee: Trainee, model: nn.Module) -> nn.Module:
     return model
 
 
-def llama() -> nn.Module:
-    return specimen("llama").model()
-
-
-def loss(model: nn.Module, *, seed: int) -> Tensor:
-    """The loss on this seed's batch, whichever of the two models it is."""
-    inner = model.module if isinstance(model, DistributedDataParallel) else model
-    if hasattr(inner, "transformer"):
-        return gpt_loss(model, tokens(seed=seed))
-    return loss_of(model, specimen("llama").batch(seed))
-
-
-def plain(model: nn.Module) -> nn.Module:
-    return model
-
-
-def data_parallel(model: nn.Module, **options: Any) -> nn.Module:
+def data_parallel(trainee: Trainee, model: nn.Module, **options: Any) -> nn.Module:
     return DistributedDataParallel(model, **options)
 
 
-def sharded(model: nn.Module, **options: Any) -> nn.Module:
+def sharded(trainee: Trainee, model: nn.Module, **options: Any) -> nn.Module:
     """Each block a group of its own, and the rest the root's."""
     mesh = init_device_mesh("cpu", (2,))
-    for block in model.transformer.h if hasattr(model, "transformer") else model.model.layers:
+    for block in trainee.blocks(model):
         fully_shard(block, mesh=mesh, **options)
     return fully_shard(model, mesh=mesh, **options)
 
 
 def step(
     method: str,
-    build: Callable[[], nn.Module],
-    wrap: Callable[[nn.Module], nn.Module],
+    trainee: Trainee,
+    wrap: Callable[[Trainee, nn.Module], nn.Module],
     *,
     attach_first: bool = False,
     same_batch: bool = False,
     accumulate: bool = False,
 ) -> Outcome:
     """A forward and backward of this rank, on a batch of its own unless `same_batch`."""
-    model, errors, seed = build(), Errors(), 0 if same_batch else dist.get_rank()
+    torch.manual_seed(4)
+    model, errors, number = trainee.build(), Errors(), 0 if same_batch else dist.get_rank()
     if attach_first:
         handle = bdia.attach(model, method, seed=1)
-        wrapped = wrap(model)
+        wrapped = wrap(trainee, model)
     else:
-        wrapped = wrap(model)
+        wrapped = wrap(trainee, model)
         handle = bdia.attach(wrapped, method, seed=1)
     torch.manual_seed(4)
     if accumulate:
-        with wrapped.no_sync():
-            loss(wrapped, seed=seed + 2).backward()
+        backward_without_reducing(trainee, wrapped, number + 2)
     with handle.observing(errors):
-        last = loss(wrapped, seed=seed)
-        last.backward()
+        loss = trainee.loss(wrapped, number)
+        loss.backward()
     grads = [parameter.grad for parameter in model.parameters()]
     local = [grad.to_local() if isinstance(grad, DTensor) else grad for grad in grads]
-    return Outcome(last.item(), local, errors.equal, {x.dtype for x in errors.forward.values()})
+    return Outcome(loss.item(), local, errors.equal, {x.dtype for x in errors.forward.values()})
 
 
-def both(*args: Any, **options: Any) -> tuple[Outcome, Outcome]:
+def backward_without_reducing(trainee: Trainee, wrapped: nn.Module, number: int) -> None:
+    """A micro-step of gradient accumulation."""
+    if isinstance(wrapped, FSDPModule):
+        wrapped.set_requires_gradient_sync(False)
+        trainee.loss(wrapped, number).backward()
+        wrapped.set_requires_gradient_sync(True)
+    else:
+        with wrapped.no_sync():
+            trainee.loss(wrapped, number).backward()
+
+
+def both(trainee: Trainee, *args: Any, **options: Any) -> tuple[Outcome, Outcome]:
     """The outcome of `bdia`, and of its stored twin."""
-    return step("bdia", *args, **options), step("bdia-stored", *args, **options)
+    return step("bdia", trainee, *args, **options), step("bdia-stored", trainee, *args, **options)
 
 
 HALVES = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-
-
-def case(*args: Any, **options: Any) -> Callable[[], tuple[Outcome, Outcome]]:
-    """What pickles, for another process to run."""
-    return functools.partial(both, *args, **options)
-
-
 FIND_UNUSED = functools.partial(data_parallel, find_unused_parameters=True)
 STATIC = functools.partial(data_parallel, static_graph=True)
 MIXED = functools.partial(sharded, mp_policy=HALVES)
+UNSHARDED = functools.partial(sharded, reshard_after_forward=False)
 
-CASES = {
-    "DDP": case(small_gpt, data_parallel),
-    "DDP, attached first": case(small_gpt, data_parallel, attach_first=True),
-    "DDP, accumulating under no_sync": case(small_gpt, data_parallel, accumulate=True),
-    "DDP, find_unused_parameters, all used": case(small_gpt, FIND_UNUSED),
-    "DDP, find_unused_parameters, one unused": case(gpt_with_an_unused_part, FIND_UNUSED),
-    "DDP, static_graph": case(small_gpt, STATIC),
-    "DDP, llama": case(llama, data_parallel),
-    "FSDP2": case(small_gpt, sharded),
-    "FSDP2, attached first": case(small_gpt, sharded, attach_first=True),
-    "FSDP2, kept unsharded after the forward": case(small_gpt, functools.partial(sharded, reshard_after_forward=False)),
-    "FSDP2, mixed precision": case(small_gpt, MIXED),
-    "FSDP2, llama": case(llama, sharded),
-    "FSDP2, mixed precision, llama": case(llama, MIXED),
+# What is trained, how it is wrapped, and how it is trained.
+CASES: dict[str, tuple[Trainee, Callable[..., nn.Module], dict[str, bool]]] = {
+    "DDP": (GPT, data_parallel, {}),
+    "DDP, attached first": (GPT, data_parallel, {"attach_first": True}),
+    "DDP, accumulating": (GPT, data_parallel, {"accumulate": True}),
+    "DDP, find_unused_parameters, all used": (GPT, FIND_UNUSED, {}),
+    "DDP, find_unused_parameters, one unused": (PARTLY_UNUSED, FIND_UNUSED, {}),
+    "DDP, static_graph": (GPT, STATIC, {}),
+    "DDP, llama": (LLAMA, data_parallel, {}),
+    "DDP, bart": (BART, data_parallel, {}),
+    "FSDP2": (GPT, sharded, {}),
+    "FSDP2, attached first": (GPT, sharded, {"attach_first": True}),
+    "FSDP2, accumulating": (GPT, sharded, {"accumulate": True}),
+    "FSDP2, unsharded between forward and backward": (GPT, UNSHARDED, {}),
+    "FSDP2, mixed precision": (GPT, MIXED, {}),
+    "FSDP2, LoRA": (LORA, sharded, {}),
+    "FSDP2, mixed precision, llama": (LLAMA, MIXED, {}),
+    "FSDP2, mixed precision, bart": (BART, MIXED, {}),
 }
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What both ranks returned, for all cases."""
-    alike = {"γ of each rank": functools.partial(step, "bdia", small_gpt, plain, same_batch=True)}
-    return on_two_ranks(CASES | alike, tmp_path_factory.mktemp("ranks"))
+    work: dict[str, Callable[[], Any]] = {
+        name: functools.partial(both, trainee, wrap, **options) for name, (trainee, wrap, options) in CASES.items()
+    }
+    work["γ of each rank"] = functools.partial(step, "bdia", GPT, alone, same_batch=True)
+    return on_two_ranks(work, tmp_path_factory.mktemp("ranks"))
 
 
 def completed(ranks: list[Any]) -> list[Any]:
@@ -155,7 +201,7 @@ def completed(ranks: list[Any]) -> list[Any]:
 def test_each_rank_is_exact(name: str, outcomes: dict[str, list[Any]]) -> None:
     """On every rank each x is rebuilt with `torch.equal`, and the reduced gradients are those of the stored twin."""
     for ours, stored in completed(outcomes[name]):
-        assert ours.equal == dict.fromkeys(range(DEPTH), True)
+        assert ours.equal == dict.fromkeys(range(CASES[name][0].calls), True)
         assert ours.loss == stored.loss
         assert ours.dtypes == {torch.float32}
         assert any(grad is not None and grad.any() for grad in ours.gradients)

@@ -261,3 +261,33 @@ def specimen(name: str) -> Specimen:
     """The specimen called `name`."""
     (found,) = (each for each in ZOO if each.name == name)
     return found
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A specimen, where its blocks are, and which of its projections LoRA adapts."""
+
+    specimen: Specimen
+    lists: tuple[str, ...]
+    embeddings: str
+    adapted: tuple[str, ...]
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """All blocks, list by list."""
+        return [block for path in self.lists for block in model.get_submodule(path)]
+
+    def __str__(self) -> str:
+        return str(self.specimen)
+
+
+SUBJECTS = (
+    Subject(specimen("llama"), ("model.layers",), "embed_tokens", ("q_proj", "v_proj")),  # pre-norm, cache, rotary
+    Subject(specimen("bert"), ("bert.encoder.layer",), "embeddings", ("query", "value")),  # post-norm, dropout
+    Subject(specimen("dinov2"), ("dinov2.encoder.layer",), "embeddings", ("q_proj", "v_proj")),  # drop path
+    Subject(
+        specimen("bart"),
+        ("model.encoder.layers", "model.decoder.layers"),
+        "shared",
+        ("q_proj", "v_proj"),
+    ),  # two chains, cross-attention
+)

@@ -6,7 +6,6 @@ Two looks that differ are what an error can name as the reason why a rerun gave 
 from __future__ import annotations
 
 import hashlib
-import pickle
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -24,6 +23,10 @@ GRAPHS = "graphs compiled"
 BUFFER = ", a buffer"
 MISSING = "not there"
 
+_SCALARS = (bool, int, float, str)
+_BOOKKEEPING = frozenset(vars(nn.Module()))
+"""Attributes that every module has: hooks, parts, `training`. Looked at elsewhere, or without effect on a result."""
+
 Look = Mapping[str, object]
 """What stood when, by a name that an error can use."""
 
@@ -40,11 +43,14 @@ def look(name: str, module: nn.Module, device: torch.device) -> Look:
         GRAPHS: _graphs(),
     }
     if "numpy" in sys.modules:
-        found[FOREIGN_RNGS[1]] = _hash(pickle.dumps(sys.modules["numpy"].random.get_state()))
+        _, keys, *rest = sys.modules["numpy"].random.get_state()
+        found[FOREIGN_RNGS[1]] = hash((keys.tobytes(), *rest))
     for inner, part in module.named_modules():
-        path = ".".join(filter(None, (name, inner)))
+        path = f"{name}.{inner}" if inner else name
         for attribute, value in vars(part).items():
-            if isinstance(value, bool | int | float | str | None):
+            if attribute in _BOOKKEEPING:
+                continue
+            if value is None or isinstance(value, _SCALARS):
                 found[f"{path}.{attribute}"] = value
             elif isinstance(value, torch.Generator):
                 found[f"{path}.{attribute}, a generator of its own"] = _hash(value.get_state().numpy().tobytes())
