@@ -51,3 +51,17 @@ def refuse_packed(name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
             f"{name} was given {found}: γ is drawn per sample, and each needs a row of its own; pad the batch instead "
             f"of packing it, or use a method that draws no γ, such as 'checkpoint'"
         )
+
+
+def refuse_replica(name: str, x: Tensor, module: nn.Module) -> None:
+    """Refuses a replica that DataParallel made of an attached model on another card: it shares the forward that was put
+    in, which runs the original's weights.
+
+    Raises: TapeError.
+    """
+    weight = next(module.parameters(), None)
+    if weight is not None and x.is_cuda and weight.is_cuda and x.device != weight.device:
+        raise TapeError(
+            f"{name} was given x on {x.device}, and its weights are on {weight.device}, as in a replica that "
+            f"DataParallel makes: use DistributedDataParallel, one process a card, or detach()"
+        )

@@ -1,12 +1,14 @@
 """Puts a method onto the blocks of an existing model, in place, and takes it off again.
 
 Only `forward` of the blocks, and of the modules that loop over them, is replaced on the instances. Parameter names,
-`state_dict`, hooks and the model's own code stay as they are. What replaces it is a bound method of a class of this
-module, never a closure, so that `deepcopy` and pickle see through it.
+`state_dict`, hooks and the model's own code stay as they are. What replaces it is an object of a class of this module,
+never a closure, so that `deepcopy` and pickle see through it; its signature is the forward's own, which trainers read.
 """
 
 from __future__ import annotations
 
+import inspect
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -98,25 +100,28 @@ def attach(
             verify=verify,
         )
         made.append(chain)
-        patches += [Patch(owner, AttachedOwner(owner, chain).forward) for owner in around]
+        patches += [Patch(owner, AttachedOwner(owner, chain)) for owner in around]
         for block, label in dict(zip(blocks_of, labels, strict=True)).items():
-            patches.append(Patch(block, AttachedBlock(block, around[0], chain, label).forward))
+            patches.append(Patch(block, AttachedBlock(block, around[0], chain, label)))
     return Handle(made, patches)
 
 
-class _Bound:
-    """Holds a module whose forward it stands in for. `own` is a forward set on the instance before, if any."""
+class Attached:
+    """Stands in for a module's forward. `own` is a forward that was set on the instance before, if any."""
 
     def __init__(self, module: nn.Module, chain: Chain) -> None:
         self.module = module
         self.chain = chain
         self.own = _instance_forward(module)
 
-    def original(self, *args: Any, **kwargs: Any) -> Any:
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self.original)
+
+    @property
+    def original(self) -> Callable[..., Any]:
         """The module's forward as it was before attaching."""
-        if self.own is not None:
-            return self.own(*args, **kwargs)
-        return type(self.module).forward(self.module, *args, **kwargs)
+        return self.own if self.own is not None else types.MethodType(type(self.module).forward, self.module)
 
 
 # A compiler that traced the engine would compile a forward whose rerun it has not seen, and no bit would hold. Blocks
@@ -124,11 +129,11 @@ class _Bound:
 _not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
 
 
-class AttachedOwner(_Bound):
+class AttachedOwner(Attached):
     """Stands in for the forward of a module that may loop over the blocks: the beginning and end of a chain."""
 
     @_not_compiled
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         training = self.module.training
         if not training and self.chain.inference is None:
             return self.original(*args, **kwargs)
@@ -146,7 +151,7 @@ class AttachedOwner(_Bound):
         return outputs
 
 
-class AttachedBlock(_Bound):
+class AttachedBlock(Attached):
     """Stands in for the forward of one block."""
 
     def __init__(self, module: nn.Module, owner: nn.Module, chain: Chain, name: str) -> None:
@@ -157,7 +162,7 @@ class AttachedBlock(_Bound):
         self._compiled = CompiledForward(module)
 
     @_not_compiled
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         passage = self.chain.current
         if passage is None:
             self._check_alone()
@@ -195,7 +200,7 @@ class Patch:
 
     def remove(self) -> None:
         """Raises: AttachError where somebody else has replaced the forward since."""
-        if _instance_forward(self._module) != self._forward:
+        if _instance_forward(self._module) is not self._forward:
             raise AttachError(
                 f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
                 f"would be lost"
@@ -228,7 +233,7 @@ def _layout(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:
 
 
 def _refuse_taken(modules: Sequence[nn.Module]) -> None:
-    taken = next((m for m in modules if isinstance(getattr(_instance_forward(m), "__self__", None), _Bound)), None)
+    taken = next((module for module in modules if isinstance(_instance_forward(module), Attached)), None)
     if taken is not None:
         raise AttachError(f"{type(taken).__name__} has a method attached already: detach() it first")
 

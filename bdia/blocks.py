@@ -1,13 +1,14 @@
 """Finds the chains of residual blocks in a model, the modules that run them, and where their samples lie.
 
-A list of blocks is a ModuleList or Sequential whose items are all of one class. Lists inside a block are its own
-business, with one exception: an outer list whose items have weights of different shapes is one of stages, as in Swin,
-and each stage has a list of its own.
+A list of blocks is a ModuleList or Sequential whose items are all of one class, or all say that they are blocks. Lists
+inside a block are its own business, with one exception: an outer list whose items have weights of different shapes is
+one of stages, as in Swin, and each stage has a list of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -20,30 +21,34 @@ _BLOCK_CLASSES = ("TransformerEncoderLayer", "TransformerDecoderLayer", "Gradien
 
 
 def find_chains(model: nn.Module) -> Chains:
-    """The lists of blocks in `model`, each a chain: one for most models, two for an encoder-decoder.
+    """The lists of blocks in `model`, each a chain: one for most models, two for an encoder-decoder, one a stage.
 
     Lists of blocks that say what they are, by their class or in a Hugging Face model's `_no_split_modules`, are all
-    taken. Where none does, it is the longest list.
+    taken. Where none does, it is the longest list, and with it those of the same model's other stages.
 
     Raises: AttachError where there is none, or several are as long.
     """
-    lists = list(_outermost_lists([model]))
-    named = [blocks for blocks in lists if _says_block(model, blocks[0])]
+    says_block = _block_teller(model)
+    lists = list(_outermost_lists([model], says_block))
+    named = [found.blocks for found in lists if all(map(says_block, found.blocks))]
     if named:
         return named
-    longest = max(map(len, lists), default=0)
-    found = [blocks for blocks in lists if len(blocks) == longest]
-    if len(found) == 1:
-        return found
-    if not found:
+    longest = max((len(found.blocks) for found in lists), default=0)
+    candidates = [found for found in lists if len(found.blocks) == longest]
+    if not candidates:
         raise AttachError(
             f"found no list of blocks in {type(model).__name__}: name them with blocks=, in the order they run"
         )
+    stages = candidates[0].stages
+    if stages is not None and all(found.stages is stages for found in candidates):
+        return [found.blocks for found in lists if found.stages is stages]
+    if len(candidates) == 1:
+        return [candidates[0].blocks]
     names = {id(module): name for name, module in model.named_modules()}
-    first = ", ".join(f"{names[id(blocks[0])]} …" for blocks in found)
+    first = ", ".join(f"{names[id(found.blocks[0])]} …" for found in candidates)
     raise AttachError(
-        f"found {len(found)} lists of {longest} blocks in {type(model).__name__} ({first}): name one with blocks=, or "
-        f"several with blocks=[[…], […]], a chain each"
+        f"found {len(candidates)} lists of {longest} blocks in {type(model).__name__} ({first}): name one with "
+        f"blocks=, or several with blocks=[[…], […]], a chain each"
     )
 
 
@@ -104,14 +109,26 @@ def batch_dim(chain: Sequence[nn.Module]) -> tuple[int, int]:
     return (0 if attentions[0].batch_first else 1), 3
 
 
-def _outermost_lists(modules: Iterable[nn.Module]) -> Iterator[list[nn.Module]]:
+@dataclass(frozen=True)
+class _Found:
+    """A list of blocks, and the outer list of stages that it lies in, if any."""
+
+    blocks: list[nn.Module]
+    stages: nn.Module | None
+
+
+def _outermost_lists(
+    modules: Iterable[nn.Module], says_block: Callable[[nn.Module], bool], stages: nn.Module | None = None
+) -> Iterator[_Found]:
     for child in dict.fromkeys(modules):
         items = list(child.children()) if isinstance(child, nn.ModuleList | nn.Sequential) else []
         alike = len({type(unwrapped(item)) for item in items}) == 1 and any(True for _ in items[0].children())
-        if alike and not _are_stages(items):
-            yield items
+        if not (alike or (items and all(map(says_block, items)))):  # hybrids have blocks of several classes
+            yield from _outermost_lists(child.children(), says_block, stages)
+        elif _are_stages(items):
+            yield from _outermost_lists(items, says_block, child)
         else:
-            yield from _outermost_lists(child.children())
+            yield _Found(items, stages)
 
 
 def unwrapped(block: nn.Module) -> nn.Module:
@@ -130,7 +147,8 @@ def _are_stages(blocks: list[nn.Module]) -> bool:
     )
 
 
-def _says_block(model: nn.Module, block: nn.Module) -> bool:
+def _block_teller(model: nn.Module) -> Callable[[nn.Module], bool]:
+    """What tells whether a module of `model` says that it is a block."""
     unsplit = {name for part in model.modules() for name in getattr(part, "_no_split_modules", None) or ()}
-    classes = {base.__name__ for base in type(unwrapped(block)).__mro__}
-    return bool(classes & {*_BLOCK_CLASSES, *unsplit})
+    known = {*_BLOCK_CLASSES, *unsplit}
+    return lambda block: any(base.__name__ in known for base in type(unwrapped(block)).__mro__)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bdia.arguments import refuse_packed
+from bdia.arguments import refuse_packed, refuse_replica
 from bdia.backprop import Numbered, Recording
 from bdia.backprop.work import Work
 from bdia.equations import rejoin
@@ -66,6 +66,7 @@ class Passage:
         Raises: TapeError where x is not what the block before returned, the block changes its x in place, or x holds
         samples that cannot be told apart.
         """
+        refuse_replica(name, x, module)
         fresh = self._state is None or not self._rule.chained
         if fresh:
             self._check_samples(name, x, kwargs)

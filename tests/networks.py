@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +35,82 @@ def tokens(batch: int = 3, length: int = 7, seed: int = 0) -> tuple[Tensor, Tens
 
 def gpt_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     return model(*batch)[1]
+
+
+class SequentialViT(nn.Module):
+    """The shape of timm's vision transformers: `blocks`, a Sequential called as one module under `forward_features`."""
+
+    def __init__(self, depth: int, width: int = 12) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, width, 4, 4)
+        self.cls_token = nn.Parameter(torch.randn(1, 1, width))
+        self.blocks = nn.Sequential(*(_ViTBlock(width) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, 5)
+
+    def embed(self, image: Tensor) -> Tensor:
+        """[B, 3, S, S] → [B, 1 + (S / 4)², D]."""
+        patches = self.patch_embed(image).flatten(2).transpose(1, 2)
+        return torch.cat((self.cls_token.expand(len(image), -1, -1), patches), 1)
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        return self.norm(self.blocks(self.embed(image)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.forward_features(image)[:, 0])
+
+
+class IteratedViT(SequentialViT):
+    """The same, its Sequential iterated by its parent and never called, as timm does to return intermediate layers."""
+
+    def forward_features(self, image: Tensor) -> Tensor:
+        x = self.embed(image)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+class TorchvisionViT(nn.Module):
+    """The shape of torchvision's: an `encoder` whose `layers` is a Sequential of named blocks."""
+
+    def __init__(self, depth: int, width: int = 12) -> None:
+        super().__init__()
+        self.conv_proj = nn.Conv2d(3, width, 4, 4)
+        self.encoder = _TorchvisionEncoder(depth, width)
+        self.heads = nn.Sequential(OrderedDict(head=nn.Linear(width, 5)))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.heads(self.encoder(self.conv_proj(image).flatten(2).transpose(1, 2)).mean(1))
+
+
+class _TorchvisionEncoder(nn.Module):
+    def __init__(self, depth: int, width: int) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(0.1)
+        self.layers = nn.Sequential(OrderedDict((f"encoder_layer_{k}", _ViTBlock(width)) for k in range(depth)))
+        self.ln = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.ln(self.layers(self.dropout(x)))
+
+
+class _ViTBlock(nn.Module):
+    """Pre-norm; `nn.MultiheadAttention` as torchvision has it, `DropPath` a sample as timm has it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = nn.MultiheadAttention(width, 3, dropout=0.1, batch_first=True)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 20), nn.GELU(), nn.Linear(20, width), nn.Dropout(0.1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed = self.norm1(x)
+        x = x + self._drop_path(self.attn(normed, normed, normed, need_weights=False)[0])
+        return x + self._drop_path(self.mlp(self.norm2(x)))
+
+    def _drop_path(self, h: Tensor) -> Tensor:
+        return h * torch.rand(len(h), 1, 1).gt(0.2) / 0.8 if self.training else h
 
 
 class Errors:

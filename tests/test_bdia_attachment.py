@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
-import os
 import pickle
 import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from networks import Errors, gpt, gpt_loss, gradients, same, tokens
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 import bdia
 from bdia.errors import AttachError, MethodError, TapeError
@@ -312,32 +307,3 @@ def test_a_forward_set_after_attaching_is_not_thrown_away() -> None:
     model.forward = ours
     handle.detach()
     assert "forward" not in model.__dict__
-
-
-def _train_on_one_rank(rank: int, port_file: str, find_unused: bool, out: str) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # both ranks are here; the host's own name may not resolve
-    dist.init_process_group("gloo", init_method=f"file://{port_file}", rank=rank, world_size=2)
-    torch.set_num_threads(1)
-    results: dict[str, Any] = {}
-    for method in ("bdia", "bdia-stored"):
-        model = gpt(4)
-        wrapped = DistributedDataParallel(model, find_unused_parameters=find_unused)
-        errors = Errors()
-        with bdia.attach(model, method, seed=1) as handle, handle.observing(errors):
-            wrapped(*tokens(seed=rank))[1].backward()
-        results[method] = ([p.grad for p in model.parameters()], all(errors.equal.values()))
-    torch.save(results, f"{out}.{rank}")
-    dist.destroy_process_group()
-
-
-@pytest.mark.parametrize("find_unused", [False, True])
-def test_ddp_over_two_processes(find_unused: bool, tmp_path: Path) -> None:
-    """Under DDP both ranks rebuild exactly and end with the gradients of stored activations, averaged."""
-    out = str(tmp_path / "result")
-    mp.spawn(_train_on_one_rank, (str(tmp_path / "rendezvous"), find_unused, out), nprocs=2)
-    ranks = [torch.load(f"{out}.{rank}") for rank in range(2)]
-    for results in ranks:
-        (ours, exact), (stored, _) = results["bdia"], results["bdia-stored"]
-        assert exact
-        assert all(torch.equal(a, b) for a, b in zip(ours, stored, strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(ranks[0]["bdia"][0], ranks[1]["bdia"][0], strict=True))

@@ -163,11 +163,13 @@ def test_another_precision_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     torch.manual_seed(0)
     model = Stack().train()
-    given: list[Any] = []
-    monkeypatch.setattr(
-        "torch.utils.checkpoint._get_autocast_kwargs",
-        lambda device_type: given.append(device_type) or ({"enabled": False},) * 2,
-    )
+    given: list[str] = []
+
+    def off(device_type: str) -> tuple[dict[str, bool], dict[str, bool]]:
+        given.append(device_type)
+        return {"enabled": False}, {"enabled": False}
+
+    monkeypatch.setattr("torch.utils.checkpoint._get_autocast_kwargs", off)
     with bdia.attach(model, "bdia", verify=True):
         with torch.autocast("cpu", torch.bfloat16):
             loss = model(torch.randn(4, 5, 6)).square().sum()

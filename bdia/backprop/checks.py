@@ -101,14 +101,6 @@ class Evidence:
         said = "; ".join(reasons) or circumstances.unrepeatable(again)
         raise self._error("y", self.y, y, f"what differed: {said}; {REPEAT}")
 
-    def unlike(self, before: Look, after: Look, error: Exception) -> ReconstructionError:
-        """What to raise where a rerun saved other tensors than the first run did, as torch's checkpoint noticed."""
-        reasons = Circumstances(self.before, self.after, before, after).reasons()
-        said = "; ".join(reasons) or str(error).splitlines()[0]
-        return ReconstructionError(
-            f"{self._call()} took another path when it was rerun; what differed: {said}; {REPEAT}", block=self.name
-        )
-
     def _error(self, what: str, then: Digest, now: Tensor, reason: str) -> ReconstructionError:
         difference = then.difference(now)
         values = ""
@@ -131,6 +123,19 @@ class Evidence:
 def gather(name: str, index: int, x: Tensor, y: Tensor, before: Look, after: Look) -> Evidence:
     """What `verify` remembers of call `index`, one of the block called `name`: y = block(x)."""
     return Evidence(name, index, digest(x), digest(y), before, after)
+
+
+def unlike(
+    name: str, index: int, evidence: Evidence | None, before: Look | None, after: Look, error: Exception
+) -> ReconstructionError:
+    """What to raise where a rerun saved more tensors than the first run did, as torch's checkpoint noticed: `error`."""
+    reasons: list[str] = []
+    if evidence is not None and before is not None:
+        reasons = Circumstances(evidence.before, evidence.after, before, after).reasons()
+    said = "; ".join(reasons) or str(error).splitlines()[0]
+    return ReconstructionError(
+        f"{name} (call {index}) took another path when it was rerun; what differed: {said}; {REPEAT}", block=name
+    )
 
 
 def _sum(kept: SideBits) -> Tensor:

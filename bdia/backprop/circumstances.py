@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from bdia.backprop import ambient, rng
 
 TORCH_RNG = "torch's RNG state"
 FOREIGN_RNGS = ("Python's random", "NumPy's random")
 GRAPHS = "graphs compiled"
+BUFFER = ", a buffer"
 MISSING = "not there"
 
 Look = Mapping[str, object]
@@ -46,6 +48,10 @@ def look(name: str, module: nn.Module, device: torch.device) -> Look:
                 found[f"{path}.{attribute}"] = value
             elif isinstance(value, torch.Generator):
                 found[f"{path}.{attribute}, a generator of its own"] = _hash(value.get_state().numpy().tobytes())
+        if not isinstance(part, _NormBase):  # what batch norm updates, it does not read in training
+            for key, buffer in part._buffers.items():
+                if buffer is not None and not buffer.is_inference():
+                    found[f"{path}.{key}{BUFFER}"] = buffer._version
     return found
 
 
@@ -73,6 +79,9 @@ class Circumstances:
             elif name == GRAPHS:
                 if self.after_again.get(name) != again.get(name):
                     found.append("torch.compile compiled it anew for the rerun, and the two disagree")
+            elif name.endswith(BUFFER):
+                if drew:
+                    found.append(f"{name}, is updated by each run and read again: a rerun starts from the new value")
             elif again.get(name, MISSING) != then:
                 shown = f": {then!r} in the forward, {again.get(name, MISSING)!r} in the rerun"
                 found.append(name if "generator" in name else f"{name}{shown}")

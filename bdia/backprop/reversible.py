@@ -28,7 +28,7 @@ class Reversible:
     """Keeps the last state, the rule's side bits, and RNG states of blocks that draw. Needs a rule with an inverse."""
 
     def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> ReversibleRecording:
-        return ReversibleRecording(Tape(rule, checks=checks if rule.exact else "off", watcher=watcher))
+        return ReversibleRecording(Tape(rule, asked=checks if rule.exact else "off", watcher=watcher))
 
 
 class ReversibleRecording:

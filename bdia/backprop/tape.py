@@ -7,17 +7,18 @@ their graphs: the graph holds the tape, and a reference back would be a cycle th
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointError
 
 from bdia import sidebits
-from bdia.backprop import ambient, rng
-from bdia.backprop.checks import Ledger, gather
+from bdia.backprop import ambient, checks, rng
+from bdia.backprop.checks import Ledger
 from bdia.backprop.circumstances import Look, look
 from bdia.errors import TapeError
 from bdia.quantize import exact_limit
@@ -58,12 +59,12 @@ class Call:
 class Tape:
     """The calls of one forward, and the state above the lowest call undone so far."""
 
-    def __init__(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> None:
+    def __init__(self, rule: Rule, *, asked: Checks, watcher: Numbered | None) -> None:
         self.calls: list[Call] = []
-        self.verifying = checks == "verify"
+        self.verifying = asked == "verify"
         self._rule = rule
         # `verify` sees more than checksums do, and at once.
-        self._ledger = Ledger() if checks == "checksum" else None
+        self._ledger = Ledger() if asked == "checksum" else None
         self._watcher = watcher
         self._lowest: int | None = None
         self._state: State | None = None
@@ -83,7 +84,7 @@ class Tape:
         if self._ledger is not None:
             self._ledger.expect(index, "y", call.work.name, y)
         if looks is not None:
-            call.evidence = gather(call.work.name, index, x, y, *looks)
+            call.evidence = checks.gather(call.work.name, index, x, y, *looks)
 
     def keep(self, kept: Tensor | None) -> None:
         """Packs the side bits of the last call, unless no call below it is part of the graph."""
@@ -128,7 +129,7 @@ class Tape:
         if self._cursor == len(self.calls):
             self._check_versions()
         while self._cursor - 1 > index:
-            with _unsaved():
+            with _unsaved(), _whole(self.calls[self._cursor - 1].work.module):
                 self._undo(self._cursor - 1)
         return self._undo(index)
 
@@ -142,7 +143,7 @@ class Tape:
                 self._watcher.rebuilt(call.work.number, x)
             if call.evidence is not None:
                 call.evidence.check_x(x, lambda: self._why_undone_wrongly(index + 1, above))
-            y = self._rerun(call, x)
+            y = self._rerun(call, index, x)
             if self._ledger is not None:
                 self._ledger.rebuilt(index, "y", y)
                 self._ledger.rebuilt(index, "x", x)
@@ -159,7 +160,7 @@ class Tape:
         call.kept = call.rng = call.before = None
         return y
 
-    def _rerun(self, call: Call, x: Tensor) -> Tensor:
+    def _rerun(self, call: Call, index: int, x: Tensor) -> Tensor:
         def looked() -> Look:
             return look(call.work.name, call.work.module, x.device)
 
@@ -170,13 +171,13 @@ class Tape:
         x.requires_grad_(call.requires_grad)
         evidence = call.evidence
         with self._as_then(call, x.device):
-            if evidence is None:
-                return call.work(x)
-            before = looked()
+            before = None if evidence is None else looked()
             try:
                 y = call.work(x)
-            except CheckpointError as error:  # what it saves for its backward is not even of the same shape
-                raise evidence.unlike(before, looked(), error) from error
+            except CheckpointError as error:  # what it saves for its backward is not even of the same number
+                raise checks.unlike(call.work.name, index, evidence, before, looked(), error) from error
+            if evidence is None or before is None:
+                return y
             after = looked()
         evidence.check_y(y, before, after, again)
         return y
@@ -216,6 +217,19 @@ class Tape:
 def _unsaved() -> saved_tensors_hooks:
     """Keeps what is run inside from being mistaken for the rerun that torch's checkpoint has asked for."""
     return saved_tensors_hooks(lambda x: x, lambda x: x)
+
+
+@contextlib.contextmanager
+def _whole(module: nn.Module) -> Iterator[None]:
+    """With the weights of a module that FSDP has sharded, which its hooks gather only where autograd goes."""
+    sharded = isinstance(getattr(type(module), "unshard", None), types.FunctionType)
+    if sharded:
+        cast("Any", module).unshard()
+    try:
+        yield
+    finally:
+        if sharded:
+            cast("Any", module).reshard()
 
 
 def _without_graph(state: State) -> State:
