@@ -5,6 +5,7 @@ Weights in pickles are refused: reading one runs whatever code it holds.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from pathlib import Path
@@ -53,6 +54,14 @@ def digest(path: Path) -> str:
     """SHA-256 of the checkpoint's configuration and weights."""
     total = hashlib.sha256()
     for file in sorted([path / CONFIG, *path.glob("*.safetensors")]):
-        with file.open("rb") as content:
-            total.update(f"{hashlib.file_digest(content, 'sha256').hexdigest()}  {file.name}\n".encode())
+        state = file.stat()
+        total.update(f"{_of_file(file.resolve(), state.st_size, state.st_mtime_ns)}  {file.name}\n".encode())
     return total.hexdigest()
+
+
+@functools.cache
+def _of_file(file: Path, size: int, changed: int) -> str:
+    """Of the file as it was when it had that size and was last changed at that time: every method's record of a
+    checkpoint rests on the same gigabytes, which need to be read once."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from bench.baseline import load
 from bench.builders import hf_sizes, huggingface
 from bench.case import Case, Measurement, Plan
 from bench.errors import UsageError
+from bench.meters.memory import static_bytes
 from bench.workload import Workload, build
 
 SMALL = {"depth": 2, "width": 16, "heads": 2, "batch": 2}
@@ -137,6 +140,23 @@ def test_a_checkpoint_comes_with_its_own_weights_and_sizes(checkpoint: str) -> N
     assert spec.fixed
     assert dict(spec.defaults) == {"depth": 3, "width": 8, "heads": 2, "vocab": 300, "seq": 16, "batch": 4}
     assert measured(case(checkpoint, batch=2), "gradients")["gradient_error"] == 0.0
+
+
+def test_a_checkpoint_takes_the_bytes_of_its_parameters(checkpoint: str) -> None:
+    """Weights that were read from a file count as much as those that were drawn, whatever the file is mapped to."""
+    drawn = build(case("hf:gpt2", depth=3, width=8, heads=2, vocab=300, seq=8, batch=2))
+    drawn.model.transformer.wpe = torch.nn.Embedding(16, 8)
+    loaded = build(case(checkpoint, batch=2, seq=8))
+    assert static_bytes(loaded, torch.device("cpu")) == static_bytes(drawn, torch.device("cpu"))
+
+
+def test_the_library_is_told_that_there_is_no_network() -> None:
+    """In a process of its own, transformers is imported offline."""
+    code = (
+        "from bench.builders import huggingface; huggingface._transformers();"
+        "from huggingface_hub import constants; assert constants.HF_HUB_OFFLINE"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent, timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from synthetic_records import full
 from synthetic_records import record as bare
 
 import cli
-from bench import axes, probe, runner, suite
+from bench import axes, models, probe, runner, suite
 from bench.case import Plan
 from bench.doctor import Finding
 from bench.environment import Environment
@@ -620,7 +620,7 @@ def test_the_list_names_everything(bench: Bench) -> None:
     """`list` names suites, methods and models."""
     code, out, err = bench("list")
     assert (code, err) == (0, "")
-    for name in ("quick", "standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia", "gpt", "vit"):
+    for name in ("quick", "standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia", "gpt", "vit", *models.FORMS):
         assert f"  {name} " in out
 
 
