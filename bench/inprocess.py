@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-import bdia
+from bdia import distributions
 from bdia.backprop import rng
 from bdia.distributions import Gamma
 from bdia.methods import STORED, Method
 from bench import resolve
+from bench.attaching import attach
 from bench.builders.function import checked
 from bench.meters.gradients import measure_gradients
-from bench.meters.loss import Glance
+from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory
 from bench.meters.reconstruction import measure_reconstruction
 from bench.record import BlockError
@@ -32,6 +33,8 @@ class Result:
 
     method: str
     bits: int | None
+    gamma: str | None
+    """The distribution of γ; None for a method that draws none."""
     static_bytes: int
     activation_bytes: int
     peak_bytes: int
@@ -41,8 +44,14 @@ class Result:
     reserved_bytes: int | None
     blocks: int
     stream_elements: int | None
-    loss: float
-    """Of the method's own forward at the weights as they are."""
+    loss_plain: float
+    """Training loss at the weights as they are, as a plain transformer."""
+    loss_method: float
+    """The same with the method: BDIA's is another function."""
+    max_abs: float | None
+    """Largest |x| of the stream in the forward; None where it is not quantised."""
+    largest_bits: int | None
+    """The largest l for which that forward would have been exact."""
     reconstruction: tuple[BlockError, ...] | None
     bit_exact: bool | None
     gradient_error: float | None
@@ -57,8 +66,9 @@ def measure(
     bits: int = 9,
     gamma: float | str | Gamma | None = None,
     seed: int = 0,
+    verify: bool = False,
 ) -> Result:
-    """Measures `workload` under `method`: memory, reconstruction, gradients.
+    """Measures `workload` under `method`: memory, reconstruction, gradients, loss.
 
     Takes four optimiser steps and a few forwards; afterwards weights, buffers, gradients, the optimiser's state, modes
     and torch's RNG states are as they were. The root of the model is put into training mode meanwhile.
@@ -71,12 +81,18 @@ def measure(
         bits: l of eq. 17; no matter to methods that do not quantise.
         gamma: the distribution of γ, as `bdia.attach` takes it; no matter to methods that draw none.
         seed: of γ, and of torch's generator before each forward.
+        verify: compare every activation as it is rebuilt, as `bdia.attach` does; memory is measured with it.
 
     Raises: whatever `bdia.attach` or the workload raises, HeadroomError beyond the exact range among it; UsageError for
     a workload that will not do; MeterError where memory cannot be known exactly.
     """
     chosen = resolve.method(method) if isinstance(method, str) else method
-    options = _Options(seed, bits if chosen.quantised else None, gamma if chosen.draws_gamma else None)
+    options = _Options(
+        seed=seed,
+        bits=bits if chosen.quantised else None,
+        gamma=distributions.parse(gamma) if chosen.draws_gamma else None,
+        verify=verify,
+    )
     device = workload.device
     before = rng.state_of(device)
     snapshot = Snapshot(workload.model, workload.optimizer)
@@ -93,32 +109,32 @@ class _Options:
 
     seed: int
     bits: int | None
-    gamma: float | str | Gamma | None
+    gamma: Gamma | None
+    verify: bool
 
 
 def _measure(workload: Workload, method: Method, options: _Options, snapshot: Snapshot) -> Result:
-    seed, bits, gamma = options.seed, options.bits, options.gamma
-    glance = Glance()
-    quantised: dict[str, Any] = {} if bits is None else {"bits": bits}
-    with bdia.attach(workload.model, method, gamma=gamma, seed=seed, blocks=workload.blocks, **quantised) as handle:
-        torch.manual_seed(seed)
-        with handle.observing(glance), torch.no_grad():
-            loss = float(workload.loss(workload.model, workload.batch))
-        blocks = sum(map(len, handle.chains))
-        torch.manual_seed(seed)
+    asked: dict[str, Any] = vars(options)
+    unverified = asked | {"verify": False}
+    torch.manual_seed(options.seed)
+    losses = measure_loss(workload, method, options.bits, seed=options.seed, gamma=options.gamma)
+    snapshot.weights()
+    torch.manual_seed(options.seed)
+    with attach(workload, method, **asked) as handle:
         memory = measure_memory(workload, handle, workload.device)
     snapshot.weights()
     rebuilt = gradients = None
     if method.reversible:
-        torch.manual_seed(seed)
-        rebuilt = measure_reconstruction(workload, method, bits, seed=seed, gamma=gamma)
+        torch.manual_seed(options.seed)
+        rebuilt = measure_reconstruction(workload, method, **unverified)
         snapshot.weights()
     if method.strategy != STORED:
-        torch.manual_seed(seed)
-        gradients = measure_gradients(workload, method, bits, seed=seed, gamma=gamma)
+        torch.manual_seed(options.seed)
+        gradients = measure_gradients(workload, method, **unverified)
     return Result(
         method=method.name,
-        bits=bits,
+        bits=options.bits,
+        gamma=None if options.gamma is None else str(options.gamma),
         static_bytes=memory.static_bytes,
         activation_bytes=memory.activation_bytes,
         peak_bytes=memory.peak_bytes,
@@ -126,9 +142,12 @@ def _measure(workload: Workload, method: Method, options: _Options, snapshot: Sn
         side_bytes=memory.side_bytes,
         rng_bytes=memory.rng_bytes,
         reserved_bytes=memory.reserved_bytes,
-        blocks=blocks,
-        stream_elements=glance.elements,
-        loss=loss,
+        blocks=losses.blocks,
+        stream_elements=losses.stream_elements,
+        loss_plain=losses.loss_plain,
+        loss_method=losses.loss_method,
+        max_abs=None if losses.headroom is None else losses.headroom.max_abs,
+        largest_bits=None if losses.headroom is None else losses.headroom.largest_bits,
         reconstruction=None if rebuilt is None else tuple(rebuilt.reconstruction),
         bit_exact=None if rebuilt is None else rebuilt.bit_exact,
         gradient_error=None if gradients is None else gradients.gradient_error,
