@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from packaging.requirements import Requirement
 
 import bdia.methods
 import bench.suite
@@ -35,8 +36,8 @@ def canonical(name: str) -> str:
 
 def required(requirements: list[str]) -> set[str]:
     """The names of the requirements that hold on this machine, extras aside."""
-    applying = [text for text in requirements if "extra ==" not in text]
-    return {canonical(re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0]) for text in applying}
+    parsed = map(Requirement, requirements)
+    return {canonical(one.name) for one in parsed if one.marker is None or one.marker.evaluate({"extra": ""})}
 
 
 def test_torch_is_pinned() -> None:
