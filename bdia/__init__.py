@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bdia.attachment import attach as attach
+    from bdia.attachment import detach as detach
     from bdia.errors import AttachError as AttachError
     from bdia.errors import BdiaError as BdiaError
     from bdia.errors import HeadroomError as HeadroomError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attach": "bdia.attachment",
+    "detach": "bdia.attachment",
     "Handle": "bdia.handle",
     "AttachError": "bdia.errors",
     "BdiaError": "bdia.errors",

@@ -46,11 +46,21 @@ def refuse_packed(name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
         found = "a nested tensor"
     else:
         found = next((f"packed samples ({key})" for key in _PACKED if kwargs.get(key) is not None), "")
+        positions = kwargs.get("position_ids")
+        if isinstance(positions, Tensor) and positions.dim() == 2 and _begin_again(positions):
+            found = "packed samples (position_ids begin again within a row)"
     if found:
         raise TapeError(
             f"{name} was given {found}: γ is drawn per sample, and each needs a row of its own; pad the batch instead "
             f"of packing it, or use a method that draws no γ, such as 'checkpoint'"
         )
+
+
+def _begin_again(positions: Tensor) -> bool:
+    """Whether a row of [B, T] counts up, falls back to 0 and counts up again, as no padding on either side does. Waits
+    for the device."""
+    first, second, third, fourth = (positions[:, at : positions.shape[1] - 3 + at] for at in range(4))
+    return bool(((second == first + 1) & (third == 0) & (fourth == 1)).any())
 
 
 def refuse_replica(name: str, x: Tensor, module: nn.Module) -> None:

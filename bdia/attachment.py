@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -17,7 +17,6 @@ from torch import nn
 
 from bdia import distributions
 from bdia.arguments import first_parameter, split
-from bdia.blocks import batch_dim as find_batch_dim
 from bdia.blocks import find_chains, given_chains, owners
 from bdia.chain import Chain, Layout
 from bdia.compiled import CompiledForward
@@ -25,10 +24,11 @@ from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError, TapeError
 from bdia.gamma import GammaSource
 from bdia.handle import Handle
-from bdia.methods import Method, get
-from bdia.updates import QuantisedEuler, Rule
+from bdia.methods import Method
+from bdia.options import check_choice, checked_method, layout_of, refuse_tensor_parallel, rule_of
+from bdia.updates import QuantisedEuler
 
-Blocks = Sequence[nn.Module | Sequence[nn.Module]]
+Blocks = Iterable[nn.Module | Sequence[nn.Module]]
 
 
 def attach(
@@ -38,6 +38,7 @@ def attach(
     bits: int = 9,
     gamma: float | str | Gamma | None = None,
     seed: int | None = None,
+    rank: int | None = None,
     blocks: Blocks | None = None,
     batch_dim: int | None = None,
     verify: bool = False,
@@ -57,6 +58,8 @@ def attach(
             `bdia.distributions.Gamma`. Exact reversal needs |γ| = 2^-m, and keeps m side bits an activation.
         seed: fixes the γ of each forward counted from attaching, apart from torch's global generator. None takes
             torch's seed.
+        rank: which data-parallel replica this process is, so that each draws its own γ. None takes the process's own
+            rank; under tensor or context parallelism, whose processes share their samples, it must be given.
         blocks: the blocks in the order they run, or several such lists, a chain each. None finds them: one list in
             most models, two in an encoder-decoder.
         batch_dim: along which dimension of x its samples lie. None takes the first, or what torch's own attention
@@ -73,16 +76,18 @@ def attach(
         MethodError: unknown method, an impossible pair of rule and strategy, γ that cannot be reversed, l out of range.
         AttachError: no list of blocks, an ambiguous choice, or blocks that have a method attached already.
     """
-    chosen = get(method) if isinstance(method, str) else method
-    rule = _rule(chosen, bits, distributions.parse(gamma), gamma_given=gamma is not None)
+    chosen = checked_method(model, method, {"seed": seed, "rank": rank})
+    rule = rule_of(chosen, bits, distributions.parse(gamma), gamma_given=gamma is not None)
     strategy = chosen.make_strategy()
-    _check_choice("on_overflow", on_overflow, ("raise", "store"))
-    _check_choice("inference", inference, ("plain", "quantised"))
+    check_choice("on_overflow", on_overflow, ("raise", "store"))
+    check_choice("inference", inference, ("plain", "quantised"))
     if verify and not (chosen.reversible and rule.exact):
         raise MethodError(f"verify=True: {chosen.name} rebuilds nothing bit for bit; use it with method 'bdia'")
     chains = find_chains(model) if blocks is None else given_chains(model, blocks)
     if not chains:
         raise AttachError("blocks is empty: give the residual blocks in the order they run")
+    if rule.draws_gamma and rank is None:
+        refuse_tensor_parallel(model, chains)
     names = {id(module): name for name, module in model.named_modules()}
     running = [owners(model, chain) for chain in chains]
     _refuse_taken([module for chain, around in zip(chains, running, strict=True) for module in (*around, *chain)])
@@ -93,17 +98,28 @@ def attach(
             labels,
             rule,
             strategy,
-            GammaSource(seed, distributions.parse(gamma), number),
-            layout=_layout(blocks_of, batch_dim),
+            GammaSource(seed, distributions.parse(gamma), number, rank),
+            layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma else Layout(),
             inference=QuantisedEuler(bits) if inference == "quantised" else None,
             stores_overflow=on_overflow == "store",
             verify=verify,
         )
         made.append(chain)
-        patches += [Patch(owner, AttachedOwner(owner, chain)) for owner in around]
+        patches += [Patch(owner, AttachedOwner(owner, chain, outermost=owner is around[-1])) for owner in around]
         for block, label in dict(zip(blocks_of, labels, strict=True)).items():
             patches.append(Patch(block, AttachedBlock(block, around[0], chain, label)))
     return Handle(made, patches)
+
+
+def detach(model: nn.Module) -> None:
+    """Takes off whatever is attached to `model`: of a copy or an unpickled model, which has no handle.
+
+    Raises: AttachError where somebody else has replaced a forward since.
+    """
+    attached = [module for module in model.modules() if isinstance(_instance_forward(module), Attached)]
+    for module in attached:
+        while isinstance(forward := _instance_forward(module), Attached):  # the owner of two chains has two
+            _restore(module, forward.own)
 
 
 class Attached:
@@ -132,6 +148,10 @@ _not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compil
 class AttachedOwner(Attached):
     """Stands in for the forward of a module that may loop over the blocks: the beginning and end of a chain."""
 
+    def __init__(self, module: nn.Module, chain: Chain, *, outermost: bool) -> None:
+        super().__init__(module, chain)
+        self.outermost = outermost
+
     @_not_compiled
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         training = self.module.training
@@ -148,6 +168,11 @@ class AttachedOwner(Attached):
         finally:
             self.chain.drop(passage)
         self.chain.close(passage)
+        if training and self.outermost and not self.chain.called:
+            raise TapeError(
+                f"the forward of {type(self.module).__name__} called none of the blocks {self.chain.names[0]} … by "
+                f"their forward, so the method has no effect: attach to the blocks that it does call, with blocks="
+            )
         return outputs
 
 
@@ -198,49 +223,35 @@ class Patch:
         self._forward = forward
         module.__dict__["forward"] = forward
 
-    def remove(self) -> None:
+    def check(self) -> None:
         """Raises: AttachError where somebody else has replaced the forward since."""
-        if _instance_forward(self._module) is not self._forward:
+        forward = _instance_forward(self._module)
+        while isinstance(forward, Attached) and forward is not self._forward:  # of another chain of the same owner
+            forward = forward.own
+        if forward is not self._forward:
             raise AttachError(
                 f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
                 f"would be lost"
             )
-        if self._before is None:
-            self._module.__dict__.pop("forward", None)
-        else:
-            self._module.__dict__["forward"] = self._before
+
+    def remove(self) -> None:
+        """Gives the module its own forward back."""
+        _restore(self._module, self._before)
 
 
-def _rule(method: Method, bits: int, gamma: Gamma, *, gamma_given: bool) -> Rule:
-    if gamma_given and not method.draws_gamma:
-        raise MethodError(f"gamma={gamma}: {method.name} draws no γ; leave gamma out, or use method 'bdia'")
-    rule = method.make_rule(bits, gamma)
-    if not method.reversible or rule.reversible:
-        return rule
-    if method.draws_gamma:
-        needed = "|γ| must be 2^-m, such as 0.5 or 0.25" if rule.exact else "γ must never be 0"
-        stored = "bdia-stored" if rule.exact else "bdia-unquantised"
-        raise MethodError(f"gamma={gamma}: {method.name} divides by γ, so {needed}; or use method {stored!r}")
-    raise MethodError(f"{method.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
-
-
-def _layout(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:
-    if batch_dim is None:
-        return Layout(*find_batch_dim(blocks))
-    if type(batch_dim) is not int or batch_dim < 0:
-        raise AttachError(f"batch_dim={batch_dim!r}: expected 0 for x as [B, T, D], 1 for [T, B, D]")
-    return Layout(batch_dim, batch_dim + 1)
+def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:
+    if forward is None:
+        module.__dict__.pop("forward", None)
+    else:
+        module.__dict__["forward"] = forward
 
 
 def _refuse_taken(modules: Sequence[nn.Module]) -> None:
     taken = next((module for module in modules if isinstance(_instance_forward(module), Attached)), None)
     if taken is not None:
-        raise AttachError(f"{type(taken).__name__} has a method attached already: detach() it first")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise MethodError(f"{name}={value!r}: expected {' or '.join(map(repr, choices))}")
+        raise AttachError(
+            f"{type(taken).__name__} has a method attached already: detach() it first, or bdia.detach(model)"
+        )
 
 
 def _inside_a_backward() -> bool:

@@ -52,11 +52,14 @@ def find_chains(model: nn.Module) -> Chains:
     )
 
 
-def given_chains(model: nn.Module, blocks: Sequence[nn.Module | Sequence[nn.Module]]) -> Chains:
+def given_chains(model: nn.Module, blocks: Iterable[nn.Module | Sequence[nn.Module]]) -> Chains:
     """The chains named by `blocks`: one list of modules, or a list of such lists.
 
     Raises: AttachError where they are empty, of something else, or not part of `model`.
     """
+    if not isinstance(blocks, Iterable):
+        raise AttachError(f"blocks= is a {type(blocks).__name__}: expected a list of modules, in the order they run")
+    blocks = list(blocks)
     lists = [item for item in blocks if isinstance(item, nn.ModuleList | list | tuple)]
     alone = [item for item in blocks if isinstance(item, nn.Module) and not isinstance(item, nn.ModuleList)]
     if len(lists) + len(alone) < len(blocks) or (lists and alone):
@@ -68,6 +71,13 @@ def given_chains(model: nn.Module, blocks: Sequence[nn.Module | Sequence[nn.Modu
             raise AttachError("blocks is empty: give the residual blocks in the order they run")
         if not {id(block) for block in chain} <= inside:
             raise AttachError(f"blocks= names modules that are not part of {type(model).__name__}: take them from it")
+        own = {id(block) for block in chain}
+        within = next((b for b in chain for part in b.modules() if part is not b and id(part) in own), None)
+        if within is not None:
+            raise AttachError(
+                f"blocks= names a {type(within).__name__} and a module inside of it: a chain runs one after the other; "
+                f"name the outer ones, or the inner ones"
+            )
     shared = {id(block) for chain in chains for block in chain}
     if sum(len({id(block) for block in chain}) for chain in chains) > len(shared):
         raise AttachError("a block is in two chains: each chain runs by itself, so name it in one of them")
@@ -101,12 +111,21 @@ def owners(model: nn.Module, chain: Sequence[nn.Module]) -> list[nn.Module]:
 def batch_dim(chain: Sequence[nn.Module]) -> tuple[int, int]:
     """Along which dimension of x its samples lie, and how many dimensions x has at least.
 
-    Torch's own attention says so: with `batch_first=False` x is [T, B, D]. Elsewhere it is the first.
+    Torch's own layers say so: with `batch_first=False` x is [T, B, D]. Elsewhere it is the first.
+
+    Raises: AttachError for other blocks that hold torch's attention with `batch_first=False`: they may be given x as
+    [T, B, D], or transpose it themselves.
     """
+    layer = next((unwrapped(block) for block in chain), None)
     attentions = [part for block in chain for part in block.modules() if isinstance(part, nn.MultiheadAttention)]
-    if not attentions:
-        return 0, 1
-    return (0 if attentions[0].batch_first else 1), 3
+    if isinstance(layer, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer):
+        return (0 if layer.self_attn.batch_first else 1), 3
+    if any(not attention.batch_first for attention in attentions):
+        raise AttachError(
+            f"{type(layer).__name__} holds an nn.MultiheadAttention with batch_first=False, so its x may be [T, B, D] "
+            f"or [B, T, D], and γ is drawn per sample: say where samples lie with batch_dim=1 or batch_dim=0"
+        )
+    return 0, 3 if attentions else 1
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,8 @@ class Chain:
         self.guarded = True
         self.watcher: Numbered | None = None
         self.summary = Summary()
+        self.called = False
+        """Whether any of its blocks was ever called in a forward that trains."""
         self.overflows = 0
         """Forwards that left the exact range and were stored where they did."""
         self._strategy = strategy
@@ -87,6 +89,7 @@ class Chain:
             watcher=self.watcher,
             least_dims=self.layout.least_dims,
             stores_overflow=self._stores_overflow,
+            isolates=training and torch.is_grad_enabled(),
         )
         self._open.append(passage)
         return passage
@@ -103,6 +106,7 @@ class Chain:
         summary = passage.close()
         if summary is None:  # the module around the one that ran the blocks
             return
+        self.called = True
         self.summary = summary
         self.overflows += summary.stored_calls > 0
         room = summary.headroom

@@ -23,16 +23,18 @@ class CompiledForward:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._asked: object = None
+        self._asked: tuple[object, object] | None = None
         self._compiled: Forward | None = None
 
     def __call__(self, forward: Forward) -> Forward:
         """`forward`, or the compiled form of it."""
         asked = getattr(self._module, "_compiled_call_impl", None)
-        if asked is not self._asked:
-            self._asked = asked
-            self._compiled = None if asked is None else _with_options_of(asked)(forward)
-        return self._compiled or forward
+        if asked is None:
+            return forward
+        if self._compiled is None or self._asked != (asked, forward):
+            self._asked = (asked, forward)
+            self._compiled = _with_options_of(asked)(forward)
+        return self._compiled
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_module": self._module, "_asked": None, "_compiled": None}

@@ -123,7 +123,7 @@ def parse(value: float | str | Gamma | None) -> Gamma:
         return _parse_text(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return PlusMinus(float(value))
-    if isinstance(value, Gamma):
+    if isinstance(value, Gamma) and not isinstance(value, type):
         return value
     raise MethodError(f"gamma={value!r}: expected a number such as 0.5, 'uniform:0.5', or a bdia.distributions.Gamma")
 

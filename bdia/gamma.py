@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import threading
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from bdia.distributions import HALF, Gamma
+
+_COUNTING = threading.Lock()
 
 
 class GammaSource:
@@ -18,22 +21,25 @@ class GammaSource:
     What forward number c draws depends on (seed, c, distributed rank, chain) alone: not on what the model drew, not on
     the device; with a data-parallel model each rank draws its own, and so does each chain of an encoder-decoder.
 
-    `seed` None takes torch's current seed, without drawing from its generator.
+    `seed` None takes torch's current seed, without drawing from its generator; `rank` None the process's own.
     """
 
-    def __init__(self, seed: int | None = None, gamma: Gamma = HALF, chain: int = 0) -> None:
+    def __init__(self, seed: int | None = None, gamma: Gamma = HALF, chain: int = 0, rank: int | None = None) -> None:
         self.seed = torch.initial_seed() if seed is None else seed
         self._gamma = gamma
         self._chain = chain
+        self._rank = rank
         self.forwards = 0
         """Forwards begun since attaching."""
 
     def begin(self, blocks: int, batch_dim: int = 0) -> GammaDraw:
         """The draw for the next forward, of about `blocks` calls; the samples lie along `batch_dim` of x."""
-        key = struct.pack("<QQQ", self.seed % 2**64, self.forwards, _rank())
+        with _COUNTING:  # threads that share a model must not share a γ
+            number, self.forwards = self.forwards, self.forwards + 1
+        rank = _rank() if self._rank is None else self._rank
+        key = struct.pack("<QQQ", self.seed % 2**64, number, rank)
         if self._chain:  # the first chain draws what it drew when there was but one
             key += struct.pack("<Q", self._chain)
-        self.forwards += 1
         seed = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")
         return GammaDraw(seed, blocks, self._gamma, batch_dim)
 

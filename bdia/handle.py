@@ -9,11 +9,15 @@ from typing import Protocol
 
 from bdia.backprop import Numbered, Watcher
 from bdia.chain import Chain
+from bdia.errors import AttachError
 from bdia.quantize import Headroom
 
 
 class Removable(Protocol):
     """Something done to a model that can be undone."""
+
+    def check(self) -> None:
+        """Raises: AttachError where it cannot be undone as things are."""
 
     def remove(self) -> None: ...
 
@@ -30,9 +34,10 @@ class Handle:
 
         Raises: AttachError where somebody else has replaced one of them since.
         """
+        for patch in self._patches:
+            patch.check()
         while self._patches:
-            self._patches[-1].remove()
-            self._patches.pop()
+            self._patches.pop().remove()
 
     @property
     def chains(self) -> tuple[tuple[str, ...], ...]:
@@ -58,7 +63,8 @@ class Handle:
 
     @property
     def overflows(self) -> int:
-        """Forwards since attaching that left the exact range and were stored where they did (`on_overflow="store"`)."""
+        """Forwards since attaching that left the exact range and were stored where they did (`on_overflow="store"`); of
+        several chains, those of the one with the most."""
         return max(chain.overflows for chain in self._chains)
 
     @contextlib.contextmanager
@@ -99,8 +105,14 @@ class Handle:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Goes on drawing γ where `state` was taken.
 
-        Raises: KeyError where it is of a model with fewer chains.
+        Raises: AttachError where it is not of as many chains, or holds anything but whole numbers.
         """
+        expected = self.state_dict().keys()
+        if state.keys() != expected or not all(type(value) is int for value in state.values()):
+            raise AttachError(
+                f"the state {dict(state)} does not fit: expected whole numbers for {', '.join(expected)}, as "
+                f"state_dict() gives them for this model's chains"
+            )
         for number, chain in enumerate(self._chains):
             suffix = f".{number}" if number else ""
             chain.gamma.load_state_dict({key: state[key + suffix] for key in ("seed", "forwards")})
@@ -111,4 +123,9 @@ class Handle:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.detach()
+        try:
+            self.detach()
+        except AttachError as failure:
+            if error is None:
+                raise
+            error.add_note(f"and the method is still attached: {failure}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 from torch import Tensor
@@ -34,11 +34,12 @@ def with_hidden(outputs: Any, x: Tensor) -> Any:
         return x
     if isinstance(outputs, tuple):
         rest = outputs[1:]
-        return type(outputs)(x, *rest) if hasattr(outputs, "_fields") else (x, *rest)
+        return type(outputs)(x, *rest) if hasattr(outputs, "_fields") else type(outputs)((x, *rest))
+    replaced: Any = copy.copy(outputs)
     if isinstance(outputs, list):
-        return [x, *outputs[1:]]
+        replaced[0] = x
+        return replaced
     if isinstance(outputs, MutableMapping):  # before dataclasses: Hugging Face's outputs are both, and sync the two
-        replaced = copy.copy(outputs)
         replaced[next(iter(outputs))] = x
         return replaced
     return dataclasses.replace(outputs, **{dataclasses.fields(outputs)[0].name: x})
@@ -47,7 +48,7 @@ def with_hidden(outputs: Any, x: Tensor) -> Any:
 def _first(outputs: Any) -> Any:
     if isinstance(outputs, tuple | list):
         return outputs[0] if outputs else None
-    if isinstance(outputs, Mapping):
+    if isinstance(outputs, MutableMapping):
         return next(iter(outputs.values()), None)
     if dataclasses.is_dataclass(outputs) and dataclasses.fields(outputs):
         return getattr(outputs, dataclasses.fields(outputs)[0].name)

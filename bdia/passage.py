@@ -43,6 +43,7 @@ class Passage:
         watcher: Numbered | None,
         least_dims: int,
         stores_overflow: bool,
+        isolates: bool,
     ) -> None:
         self._rule = rule
         self._recording = recording
@@ -51,11 +52,13 @@ class Passage:
         self._watcher = watcher
         self._least_dims = least_dims
         self._stores_overflow = stores_overflow and rule.bits is not None
+        self._isolates = isolates and rule.chained
         self._state: State | None = None
         self._emitted: Tensor | None = None
         self._emitted_version = 0
         self._versions: list[int] = []
-        self._model_dtype = torch.float32
+        self._model_dtype: torch.dtype | None = None
+        """Of the x that the model passes from block to block; None where that is the rule's own."""
         self._maxima: list[Tensor] = []
         self._calls = 0
         self._stored_calls = 0
@@ -74,7 +77,7 @@ class Passage:
         x = self._rule.input(state)
         number = None if self._watcher is None else self._watcher.forwarded(x.detach())
         work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
-        if self._rule.chained:
+        if self._isolates:
             work.isolate()
         gamma = self._next_gamma(x)
         version = _version(x)
@@ -89,7 +92,10 @@ class Passage:
         else:
             self._recording.keep(kept)
         self._calls += 1
-        output = self._rule.output(self._state).to(self._model_dtype)
+        output = self._rule.output(self._state)
+        if self._model_dtype is not None:
+            self._model_dtype = work.y_dtype
+            output = output.to(self._model_dtype)
         self._emitted, self._emitted_version = output, _version(output)
         self._versions = _versions(self._state)
         return with_hidden(work.take_outputs(), output)
@@ -100,7 +106,7 @@ class Passage:
             return None
         self._recording.close(self._state, self._versions)
         bits, room = self._rule.bits, None
-        if bits is not None:
+        if bits is not None and self._maxima:
             room = headroom(torch.stack(self._maxima).tolist(), bits, self._rule.reach)
         return Summary(self._recording.side_bytes, self._recording.rng_bytes, room, self._stored_calls)
 
@@ -108,10 +114,16 @@ class Passage:
         if not self._rule.draws_gamma:
             return
         refuse_packed(name, x, kwargs)
-        if x.dim() < self._least_dims:
+        if x.dim() < self._least_dims <= 3 and x.dim() == 2:
             raise TapeError(
                 f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch: γ is drawn per sample, so "
                 f"add a dimension for it, or say where it is with attach(…, batch_dim=…)"
+            )
+
+        if x.dim() < self._least_dims:
+            raise TapeError(
+                f"{name} was given x of shape {tuple(x.shape)}, which has no dimension {self._least_dims - 1} for its "
+                f"samples: attach with another batch_dim"
             )
 
     def _next_gamma(self, x: Tensor) -> Tensor | None:
@@ -122,9 +134,12 @@ class Passage:
         return self._draw.next(x)
 
     def _start(self, x: Tensor) -> State:
-        if self._rule.chained and x.dtype == torch.float64:
-            raise TapeError("a float64 model: the stream is fp32 and would drop bits of it; use model.float()")
-        self._model_dtype = x.dtype
+        if self._rule.chained:
+            if x.dtype == torch.float64:
+                raise TapeError("a float64 model: the stream is fp32 and would drop bits of it; use model.float()")
+            if not x.is_floating_point():
+                raise TapeError(f"x is {x.dtype}: the stream of residual blocks holds real numbers; use x.float()")
+            self._model_dtype = x.dtype
         state = self._rule.start(x)
         self._note_maximum(state)
         return state
@@ -154,6 +169,8 @@ class Passage:
     def _note_maximum(self, state: State) -> None:
         if self._rule.bits is not None:
             x = self._rule.output(state).detach()
+            if x.is_meta:
+                return
             low, high = torch.aminmax(x if x.numel() else x.new_zeros(1))
             self._maxima.append(torch.maximum(-low, high))
 

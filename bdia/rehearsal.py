@@ -12,6 +12,7 @@ from torch import nn
 from bdia.attachment import Blocks, attach
 from bdia.backprop.rehearsing import BlockRehearsal, Rehearsing
 from bdia.distributions import Gamma
+from bdia.errors import AttachError
 from bdia.methods import Method, get
 from bdia.quantize import Headroom
 
@@ -68,6 +69,11 @@ def rehearse(
     ):
         model.train()
         forward()
+        if not rehearsing.found:
+            raise AttachError(
+                f"none of the blocks {handle.chains[0][0]} … was called by its forward: attach to those that the model "
+                f"does call, with blocks="
+            )
         return Rehearsal(tuple(rehearsing.found), handle.chains, handle.headroom, rehearsing.side_bytes)
 
 

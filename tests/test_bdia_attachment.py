@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import pickle
 import threading
@@ -14,6 +15,7 @@ from networks import Errors, gpt, gpt_loss, gradients, same, tokens
 from torch import Tensor, nn
 
 import bdia
+from bdia.distributions import Uniform
 from bdia.errors import AttachError, MethodError, TapeError
 from bdia.methods import names
 from bdia.models.vit import ViT, ViTConfig
@@ -307,3 +309,116 @@ def test_a_forward_set_after_attaching_is_not_thrown_away() -> None:
     model.forward = ours
     handle.detach()
     assert "forward" not in model.__dict__
+
+
+def test_a_copy_is_detached_without_a_handle() -> None:
+    """`bdia.detach` takes a method off a copy, and leaves the original as it is."""
+    model, batch = gpt(), tokens()
+    with bdia.attach(model, "bdia", seed=0) as handle:
+        twin = copy.deepcopy(model)
+        with pytest.raises(AttachError, match=r"or bdia\.detach\(model\)"):
+            bdia.attach(twin, "bdia")
+        bdia.detach(twin)
+        assert all("forward" not in module.__dict__ for module in twin.modules())
+        bdia.attach(twin, "bdia").detach()
+        gpt_loss(model, batch).backward()
+        assert handle.side_bytes > 0
+
+
+def test_a_detach_that_fails_changes_nothing() -> None:
+    """Where a forward was replaced since, all of the method stays attached, and an error under way is not hidden."""
+    model, batch = gpt(), tokens()
+    handle = bdia.attach(model, "bdia")
+    ours, model.forward = model.forward, lambda *args: None
+    with pytest.raises(AttachError, match="was replaced after attaching"):
+        handle.detach()
+    assert all("forward" in block.__dict__ for block in model.transformer.h)
+    with pytest.raises(ZeroDivisionError) as caught, handle:
+        1 / 0  # noqa: B018
+    assert "still attached" in caught.value.__notes__[0]
+    model.forward = ours
+    handle.detach()
+    gpt_loss(model, batch).backward()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{}, {"seed": 1}, {"seed": 1, "forwards": 2, "seed.1": 3}, {"seed": "1", "forwards": 0}]
+)
+def test_a_state_of_another_shape_is_refused_whole(wrong: dict[str, Any]) -> None:
+    """The handle's state is as it was."""
+    with bdia.attach(gpt(), "bdia", seed=7) as handle:
+        before = handle.state_dict()
+        with pytest.raises(AttachError, match="does not fit: expected whole numbers for seed, forwards"):
+            handle.load_state_dict(wrong)
+        assert handle.state_dict() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"model": "gpt"}, AttachError, "the model is a str"),
+        ({"method": None}, MethodError, "method=None"),
+        ({"seed": "1"}, AttachError, "seed='1': expected a whole number"),
+        ({"rank": 1.5}, AttachError, r"rank=1\.5: expected a whole number"),
+        ({"blocks": 3}, AttachError, "blocks= is a int"),
+        ({"gamma": Uniform}, MethodError, "expected a number such as 0.5"),
+        ({"gamma": 0.3}, MethodError, r"\|γ\| must be 2\^-m"),
+        ({"gamma": "uniform:0.5"}, MethodError, "or use method 'bdia-stored'"),
+        ({"gamma": 0, "method": "bdia-naive"}, MethodError, "must never be 0; or use method 'bdia-unquantised'"),
+        ({"gamma": 0.5, "method": "standard"}, MethodError, "standard draws no γ"),
+    ],
+)
+def test_misuse_is_one_line(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    """What cannot be meant is refused before the model is touched."""
+    model = arguments.pop("model", None) or gpt()
+    with pytest.raises(error, match=message) as caught:
+        bdia.attach(model, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_blocks_within_blocks_are_refused() -> None:
+    """A chain runs one block after the other, not one inside another."""
+    model = gpt()
+    with pytest.raises(AttachError, match="a module inside of it"):
+        bdia.attach(model, blocks=[model.transformer.h[0], model.transformer.h[0].mlp])
+
+
+def test_a_method_without_effect_is_refused() -> None:
+    """Blocks that are run by another method than their forward are not run by the method attached either."""
+
+    class Elsewhere(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU()) for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = x + block[1](block[0](x))
+            return x
+
+    model, x = Elsewhere().train(), torch.randn(2, 3, 4)
+    with bdia.attach(model, "bdia"), pytest.raises(TapeError, match=r"called none of the blocks blocks\.0 …"):
+        model(x)
+    with pytest.raises(TapeError, match=r"called none of the blocks blocks\.0 …"):
+        bdia.rehearse(model, lambda: model(x))
+    with pytest.raises(AttachError, match=r"none of the blocks blocks\.0 …"):
+        bdia.rehearse(model, lambda: None)
+
+
+def test_the_signature_stays_the_forwards_own() -> None:
+    """Trainers choose the columns of a batch by it."""
+    model = gpt()
+    before = inspect.signature(model.forward), inspect.signature(model.transformer.h[0].forward)
+    with bdia.attach(model, "bdia"):
+        assert (inspect.signature(model.forward), inspect.signature(model.transformer.h[0].forward)) == before
+
+
+def test_a_given_rank_takes_the_place_of_the_process_own() -> None:
+    """Processes that share their samples share their γ where they say the same rank."""
+    model, batch = gpt(), tokens()
+    losses = []
+    for rank in (0, 0, 1):
+        with bdia.attach(model, "bdia", seed=0, rank=rank):
+            losses.append(gpt_loss(model, batch))
+    assert torch.equal(losses[0], losses[1])
+    assert not torch.equal(losses[0], losses[2])

@@ -578,3 +578,100 @@ def test_no_stream_outlives_its_block() -> None:
     with bdia.attach(model, "bdia") as handle, handle.observing(Spy()):
         gpt_loss(model, tokens())
     assert max(alive) == 2
+
+
+class _Probing(_Residual):
+    """Keeps what it trains on an attribute, and returns nothing that needs a gradient."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self.inner.requires_grad_(False)
+        self.probe = nn.Linear(6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        self.loss = self.probe(y.detach()).square().mean()
+        return y
+
+
+def test_what_is_trained_beside_a_block_that_returns_no_graph_is_refused() -> None:
+    """A probe on frozen blocks asks for activations that nobody kept side bits for: an error, not a wrong gradient."""
+    model = _Detour().train()
+    model.blocks = nn.ModuleList(_Probing(seed) for seed in range(4))
+    with bdia.attach(model, "bdia"):
+        model(torch.randn(3, 5, 6))
+        with pytest.raises(TapeError, match="returned nothing that requires a gradient"):
+            sum(block.loss for block in model.blocks).backward()
+
+
+class _Resting(_Residual):
+    """Saves nothing: it returns its x."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_a_fault_is_seen_though_the_lowest_block_saves_nothing() -> None:
+    """Where autograd never asks for the lowest block, the checks are settled when the backward ends."""
+    model = _Detour().train()
+    model.blocks[0], model.blocks[2] = _Resting(0), _Counting(0)
+    with bdia.attach(model, "bdia", blocks=list(model.blocks)):
+        loss = model(torch.randn(3, 5, 6, requires_grad=True)).square().sum()
+        with pytest.raises(ReconstructionError, match=r"blocks\.2 computed something else"):
+            loss.backward()
+
+
+def test_a_backward_that_stops_above_the_lowest_block_is_checked() -> None:
+    """Gradients of the upper blocks alone are right, and a fault among what was rebuilt for them is seen."""
+    model, x, grads = _Detour().train(), torch.randn(3, 5, 6), []
+    for method in ("bdia", "bdia-stored"):
+        model.zero_grad()
+        with bdia.attach(model, method, seed=0):
+            loss = model(x).square().sum()
+            loss.backward(inputs=list(model.blocks[4:].parameters()))
+        grads.append([parameter.grad.clone() for parameter in model.blocks[4:].parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*grads, strict=True))
+    model.blocks[5] = _Counting(5)
+    with bdia.attach(model, "bdia", blocks=list(model.blocks)):
+        loss = model(x).square().sum()
+        with pytest.raises(ReconstructionError, match=r"blocks\.5 computed something else"):
+            loss.backward(inputs=list(model.blocks[4:].parameters()))
+
+
+class _Shuffling(_Residual):
+    """Gives back the samples in another order the second time."""
+
+    again = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = super().forward(x)
+        self.again, flip = True, self.again
+        return y.flip(0) if flip else y
+
+
+def test_samples_that_trade_places_are_caught() -> None:
+    """The checksum goes by place, not only by what there is."""
+    model = _Detour().train()
+    model.blocks[0] = _Shuffling(0)
+    with bdia.attach(model, "bdia", blocks=list(model.blocks)):
+        loss = model(torch.randn(3, 5, 6, requires_grad=True)).square().sum()
+        with pytest.raises(ReconstructionError, match=r"blocks\.0 computed something else"):
+            loss.backward()
+
+
+def test_a_loss_left_on_an_attribute_is_the_first_runs() -> None:
+    """A rerun does not replace what a block left on itself, whose graph would hold all its activations."""
+
+    class Leaving(_Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            y = super().forward(x)
+            self.left = y.square().mean()
+            return y
+
+    model = _Detour().train()
+    model.blocks = nn.ModuleList(Leaving(seed) for seed in range(4))
+    with bdia.attach(model, "bdia"):
+        loss = model(torch.randn(3, 5, 6)).sum()
+        left = [block.left for block in model.blocks]
+        (loss + sum(left)).backward()
+    assert all(block.left is before for block, before in zip(model.blocks, left, strict=True))

@@ -24,6 +24,7 @@ class Checkpoint:
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
         work.isolate()
+        # What a block writes into its arguments is written once: its second run gets a copy from before.
         return cast("Tensor", torch.utils.checkpoint.checkpoint(work, x, use_reentrant=False))
 
     def keep(self, kept: Tensor | None) -> None:

@@ -43,6 +43,11 @@ class Ledger:
             name, then = expected
             self._differences.append((name, checksum(tensor) != then))
 
+    @property
+    def pending(self) -> bool:
+        """Whether there are comparisons to be read."""
+        return bool(self._differences)
+
     def settle(self) -> None:
         """Reads all comparisons in one synchronisation.
 

@@ -18,8 +18,12 @@ SAMPLES = 64
 
 
 def checksum(x: Tensor) -> Tensor:
-    """The sum, modulo 2^32, of x's bits: a scalar on x's device."""
-    return _bits(x).sum(dtype=torch.int32)
+    """The sum, modulo 2^32, of x's bits, each row (its last dimension) weighted by its place, so that no two can trade
+    places unseen: a scalar on x's device."""
+    bits = _bits(x)
+    rows = bits.view(-1, x.shape[-1] if x.dim() else 1).sum(1, dtype=torch.int32)
+    odd = torch.arange(len(rows), dtype=torch.int32, device=rows.device).mul_(2).add_(1)  # so that no bit is lost
+    return rows.mul_(odd).sum(dtype=torch.int32)
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,19 @@ class ModuleState:
         originals = [(part, key, part._buffers[key]) for part, key, _ in self._buffers]
         for part, key, buffer in originals:
             part._buffers[key] = None if buffer is None else buffer.clone()
+        # A loss that a block leaves on an attribute is the first run's: another's would hold its activations.
+        attributes = [(part, _tensors_on(part)) for part, _ in self._training]
         try:
             yield
         finally:
             for part, key, buffer in originals:
                 part._buffers[key] = buffer
+            for part, tensors in attributes:
+                vars(part).update(tensors)
+
+
+def _tensors_on(part: nn.Module) -> dict[str, Tensor]:
+    return {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
 
 
 def _version(tensor: Tensor | None) -> int:

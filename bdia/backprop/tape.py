@@ -126,8 +126,17 @@ class Tape:
                 f"freed by the first; run the forward again (retain_graph cannot help), or use method 'bdia-stored', "
                 f"which gradients of gradients (create_graph) need as well"
             )
+        if self._lowest is None or index < self._lowest:
+            raise TapeError(
+                f"a backward reached {self.calls[index].work.name}, which returned nothing that requires a gradient: "
+                f"something it trains is kept on an attribute or seen by a hook; return it beside x, or use method "
+                f"'bdia-stored'"
+            )
         if self._cursor == len(self.calls):
             self._check_versions()
+        if self._ledger is not None and not self._ledger.pending and torch._C._current_graph_task_id() != -1:
+            # The backward may end above the lowest call: at the latest, what was rebuilt is compared when it is over.
+            torch.autograd.Variable._execution_engine.queue_callback(self._ledger.settle)
         while self._cursor - 1 > index:
             with _unsaved(), _whole(self.calls[self._cursor - 1].work.module):
                 self._undo(self._cursor - 1)

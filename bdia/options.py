@@ -1,0 +1,82 @@
+"""What `attach` was asked for, checked before a model is touched."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Sequence
+
+from torch import nn
+
+from bdia.blocks import batch_dim as find_batch_dim
+from bdia.chain import Layout
+from bdia.distributions import Gamma
+from bdia.errors import AttachError, MethodError
+from bdia.methods import Method, get
+from bdia.updates import Rule
+
+
+def checked_method(model: nn.Module, method: str | Method, whole: dict[str, int | None]) -> Method:
+    """The method meant.
+
+    Raises: AttachError for a model or a number of another type, MethodError for an unknown method.
+    """
+    if not isinstance(model, nn.Module):
+        raise AttachError(f"the model is a {type(model).__name__}: expected a torch.nn.Module")
+    for name, value in whole.items():
+        if value is not None and type(value) is not int:
+            raise AttachError(f"{name}={value!r}: expected a whole number, or None")
+    if isinstance(method, Method):
+        return method
+    if not isinstance(method, str):
+        raise MethodError(f"method={method!r}: expected a name such as 'bdia', or a bdia.Method")
+    return get(method)
+
+
+def rule_of(method: Method, bits: int, gamma: Gamma, *, gamma_given: bool) -> Rule:
+    """The method's rule for l = `bits` and that γ.
+
+    Raises: MethodError for a γ that the method has no use for or cannot reverse, and a rule without an inverse.
+    """
+    if gamma_given and not method.draws_gamma:
+        raise MethodError(f"gamma={gamma}: {method.name} draws no γ; leave gamma out, or use method 'bdia'")
+    rule = method.make_rule(bits, gamma)
+    if not method.reversible or rule.reversible:
+        return rule
+    if method.draws_gamma:
+        needed = "|γ| must be 2^-m, such as 0.5 or 0.25" if rule.exact else "γ must never be 0"
+        stored = "bdia-stored" if rule.exact else "bdia-unquantised"
+        raise MethodError(f"gamma={gamma}: {method.name} divides by γ, so {needed}; or use method {stored!r}")
+    raise MethodError(f"{method.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
+
+
+def layout_of(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:
+    """Where the samples of x lie.
+
+    Raises: AttachError for a dimension that is none, and where it cannot be told.
+    """
+    if batch_dim is None:
+        return Layout(*find_batch_dim(blocks))
+    if type(batch_dim) is not int or batch_dim < 0:
+        raise AttachError(f"batch_dim={batch_dim!r}: expected 0 for x as [B, T, D], 1 for [T, B, D]")
+    return Layout(batch_dim, batch_dim + 1)
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raises: MethodError for a value that is not among the choices."""
+    if value not in choices:
+        raise MethodError(f"{name}={value!r}: expected {' or '.join(map(repr, choices))}")
+
+
+def refuse_tensor_parallel(model: nn.Module, chains: Sequence[Sequence[nn.Module]]) -> None:
+    """Refuses weights that are sharded, but not by FSDP: their processes share samples as well.
+
+    Raises: AttachError.
+    """
+    if any(isinstance(getattr(type(module), "unshard", None), types.FunctionType) for module in model.modules()):
+        return
+    weights = (weight for chain in chains for block in chain for weight in block.parameters())
+    if any(type(weight.data).__name__ == "DTensor" for weight in weights):
+        raise AttachError(
+            "the weights are sharded for tensor parallelism, where processes share their samples and must share their "
+            "γ: say which data-parallel replica this is with rank="
+        )
