@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from zoo import loss_of, specimen
 
@@ -180,12 +181,45 @@ CASES: dict[str, tuple[Trainee, Callable[..., nn.Module], dict[str, bool]]] = {
 }
 
 
+class Halves(nn.Module):
+    """A residual block whose hidden half each rank can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(6, 8), nn.Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.down(self.up(x).tanh())
+        return out
+
+
+def tensor_parallel() -> dict[str, Any]:
+    """Blocks sharded over the ranks: what attaching without a rank says, and x_N with one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(*(Halves() for _ in range(4))).train()
+    mesh = init_device_mesh("cpu", (2,))
+    for block in model:
+        parallelize_module(block, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    x = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(1))
+    try:
+        bdia.attach(model, "bdia", seed=0)
+        refusal = ""
+    except bdia.AttachError as error:
+        refusal = str(error)
+    errors = Errors()
+    with bdia.attach(model, "bdia", seed=0, rank=0) as handle, handle.observing(errors):
+        y = model(x)
+        y.square().sum().backward()
+    return {"refusal": refusal, "y": y.detach(), "equal": errors.equal}
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     """What both ranks returned, for all cases."""
     work: dict[str, Callable[[], Any]] = {
         name: functools.partial(both, trainee, wrap, **options) for name, (trainee, wrap, options) in CASES.items()
     }
+    work["tensor parallel"] = tensor_parallel
     work["γ of each rank"] = functools.partial(step, "bdia", GPT, alone, same_batch=True)
     return on_two_ranks(work, tmp_path_factory.mktemp("ranks"))
 
@@ -217,6 +251,14 @@ def test_ranks_end_with_the_same_gradients(name: str, outcomes: dict[str, list[A
     assert first.loss != second.loss
     for one, other in zip(first.gradients, second.gradients, strict=True):
         assert (one is None and other is None) or torch.equal(one, other)
+
+
+def test_tensor_parallel_ranks_share_their_gamma(outcomes: dict[str, list[Any]]) -> None:
+    """Sharded weights are refused until it is said which samples a process has; then x is the same on both ranks."""
+    first, second = completed(outcomes["tensor parallel"])
+    assert "say which data-parallel replica this is with rank=" in first["refusal"]
+    assert torch.equal(first["y"], second["y"])
+    assert first["equal"] == second["equal"] == dict.fromkeys(range(4), True)
 
 
 def test_each_rank_draws_its_own_gamma(outcomes: dict[str, list[Any]]) -> None:
