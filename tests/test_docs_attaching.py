@@ -175,6 +175,30 @@ def alone() -> None:
     model.layers[0](x())
 
 
+def nested() -> None:
+    model = Loop()
+    bdia.attach(model, blocks=[model.layers[0], model.layers[0].linear])  # type: ignore[list-item, union-attr]
+
+
+class Attending(nn.Module):
+    """A block of one's own around torch's attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(4, 2)
+
+
+def probing() -> None:
+    losses: list[Tensor] = []
+
+    def left(_: Tensor, y: Tensor) -> Tensor:
+        losses.append(y.square().mean())
+        return y.detach()
+
+    forward(Loop(Step(left), Step(left)), torch.ones(2, 3, 4))
+    torch.stack(losses).sum().backward()
+
+
 def counting() -> None:
     calls = iter(range(1, 100))
     forward(Loop(Step(), Step(lambda _, y: y + next(calls)), Step())).backward()
@@ -183,11 +207,14 @@ def counting() -> None:
 PROVOKED: dict[str, Callable[[], object]] = {
     "found no list of blocks": lambda: bdia.attach(Step()),
     "found 2 lists of 2 blocks": lambda: bdia.attach(Two()),
+    "a module inside of it": nested,
+    "say where samples lie with batch_dim": lambda: bdia.attach(Loop(Attending(), Attending())),
     "has a method attached already": twice,
     "divides by γ, so |γ| must be 2^-m": lambda: bdia.attach(Loop(), gamma=0.3),
     "draws no γ": lambda: bdia.attach(Loop(), "checkpoint", gamma=0.5),
     "l must be an int from 1 to 23": lambda: bdia.attach(Loop(), bits=24),
     "rebuilds nothing bit for bit": lambda: bdia.attach(Loop(), "checkpoint", verify=True),
+    "called none of the blocks": lambda: forward(Loop(call=lambda block, x: block.linear(x))),
     "a residual block returns the shape it was given": lambda: forward(Loop(Step(lambda _, y: y[:, 1:]), Step())),
     "was given another x than the block before returned": lambda: forward(Loop(between=lambda x: x + 1)),
     "was changed in place since the block before returned it": lambda: forward(Loop(between=lambda x: x.add_(1))),
@@ -200,10 +227,12 @@ PROVOKED: dict[str, Callable[[], object]] = {
         nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 2, enable_nested_tensor=False), x(3, 4)
     ),
     "a float64 model": lambda: forward(Loop().double(), x().double()),
+    "the stream of residual blocks holds real numbers": lambda: forward(Loop(), torch.ones(2, 3, 4, dtype=torch.long)),
     "the model's own gradient checkpointing on": checkpointing_of_its_own,
     "was run again inside a backward": inside_a_checkpoint,
     "was called outside the forward of": alone,
     "leaves no headroom": lambda: forward(Loop(), 100 * x(), bits=23),
+    "returned nothing that requires a gradient": probing,
     "a second backward reached": second_backward,
     "before the forward of its model had ended": backward_inside,
     "was changed in place between forward and backward": weights_changed,
