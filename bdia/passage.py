@@ -114,16 +114,10 @@ class Passage:
         if not self._rule.draws_gamma:
             return
         refuse_packed(name, x, kwargs)
-        if x.dim() < self._least_dims <= 3 and x.dim() == 2:
-            raise TapeError(
-                f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch: γ is drawn per sample, so "
-                f"add a dimension for it, or say where it is with attach(…, batch_dim=…)"
-            )
-
         if x.dim() < self._least_dims:
             raise TapeError(
-                f"{name} was given x of shape {tuple(x.shape)}, which has no dimension {self._least_dims - 1} for its "
-                f"samples: attach with another batch_dim"
+                f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch where x has at least "
+                f"{self._least_dims} dimensions: γ is drawn per sample; add one, or attach with another batch_dim"
             )
 
     def _next_gamma(self, x: Tensor) -> Tensor | None:
