@@ -112,14 +112,10 @@ def attach(
 
 
 def detach(model: nn.Module) -> None:
-    """Takes off whatever is attached to `model`: of a copy or an unpickled model, which has no handle.
-
-    Raises: AttachError where somebody else has replaced a forward since.
-    """
-    attached = [module for module in model.modules() if isinstance(_instance_forward(module), Attached)]
-    for module in attached:
-        while isinstance(forward := _instance_forward(module), Attached):  # the owner of two chains has two
-            _restore(module, forward.own)
+    """Takes off whatever is attached to `model`: of a copy or an unpickled model, which has no handle. A handle that
+    there is has nothing left to detach then."""
+    for module in model.modules():
+        _restore(module, _beneath(_instance_forward(module)))
 
 
 class Attached:
@@ -226,9 +222,7 @@ class Patch:
     def check(self) -> None:
         """Raises: AttachError where somebody else has replaced the forward since."""
         forward = _instance_forward(self._module)
-        while isinstance(forward, Attached) and forward is not self._forward:  # of another chain of the same owner
-            forward = forward.own
-        if forward is not self._forward:
+        if _beneath(forward) is not _beneath(self._before):
             raise AttachError(
                 f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
                 f"would be lost"
@@ -237,6 +231,13 @@ class Patch:
     def remove(self) -> None:
         """Gives the module its own forward back."""
         _restore(self._module, self._before)
+
+
+def _beneath(forward: Callable[..., Any] | None) -> Callable[..., Any] | None:
+    """The forward under all that is attached: the owner of two chains has two on it."""
+    while isinstance(forward, Attached):
+        forward = forward.own
+    return forward
 
 
 def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:

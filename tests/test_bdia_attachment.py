@@ -325,6 +325,19 @@ def test_a_copy_is_detached_without_a_handle() -> None:
         assert handle.side_bytes > 0
 
 
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+def test_a_handle_has_nothing_left_after_detach_of_the_model() -> None:
+    """Both ways of detaching may be used, with several chains too, and a forward set before is back."""
+    model = nn.Transformer(8, 2, 2, 2, 16)
+    own = model.encoder.forward
+    model.encoder.forward = own
+    handle = bdia.attach(model, "bdia")
+    bdia.detach(model)
+    handle.detach()
+    assert model.encoder.__dict__["forward"] is own
+    assert [module for module in model.modules() if "forward" in module.__dict__] == [model.encoder]
+
+
 def test_a_detach_that_fails_changes_nothing() -> None:
     """Where a forward was replaced since, all of the method stays attached, and an error under way is not hidden."""
     model, batch = gpt(), tokens()
