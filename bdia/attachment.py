@@ -77,7 +77,8 @@ def attach(
         AttachError: no list of blocks, an ambiguous choice, or blocks that have a method attached already.
     """
     chosen = checked_method(model, method, {"seed": seed, "rank": rank})
-    rule = rule_of(chosen, bits, distributions.parse(gamma), gamma_given=gamma is not None)
+    distribution = distributions.parse(gamma)
+    rule = rule_of(chosen, bits, distribution, gamma_given=gamma is not None)
     strategy = chosen.make_strategy()
     check_choice("on_overflow", on_overflow, ("raise", "store"))
     check_choice("inference", inference, ("plain", "quantised"))
@@ -98,7 +99,7 @@ def attach(
             labels,
             rule,
             strategy,
-            GammaSource(seed, distributions.parse(gamma), number, rank),
+            GammaSource(seed, distribution, number, rank),
             layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma else Layout(),
             inference=QuantisedEuler(bits) if inference == "quantised" else None,
             stores_overflow=on_overflow == "store",

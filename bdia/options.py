@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Sequence
 
 from torch import nn
@@ -12,6 +11,7 @@ from bdia.chain import Layout
 from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError
 from bdia.methods import Method, get
+from bdia.sharding import is_sharded
 from bdia.updates import Rule
 
 
@@ -72,7 +72,7 @@ def refuse_tensor_parallel(model: nn.Module, chains: Sequence[Sequence[nn.Module
 
     Raises: AttachError.
     """
-    if any(isinstance(getattr(type(module), "unshard", None), types.FunctionType) for module in model.modules()):
+    if any(map(is_sharded, model.modules())):
         return
     weights = (weight for chain in chains for block in chain for weight in block.parameters())
     if any(type(weight.data).__name__ == "DTensor" for weight in weights):

@@ -118,3 +118,13 @@ def test_beyond_the_exact_range_it_is_told_and_no_error() -> None:
     found = bdia.rehearse(model, lambda: gpt_loss(model, batch), bits=20)
     assert found.headroom is not None
     assert not found.headroom.exact
+
+
+@pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia-stored", "bdia-unquantised", "bdia-naive", "bdia"])
+def test_every_method_can_be_rehearsed(method: str) -> None:
+    """Methods that rebuild nothing rerun no block, but are looked at all the same."""
+    model, batch = gpt(3), tokens()
+    found = bdia.rehearse(model, lambda: gpt_loss(model, batch), method=method)
+    assert found.stable
+    assert len(found.blocks) == 3
+    assert (found.headroom is None) == (method not in ("bdia-stored", "bdia"))

@@ -197,6 +197,19 @@ def _ignoring_range(close: Any, passage: Any) -> None:
         close(passage)
 
 
+def test_a_last_state_that_was_written_into_unseen_is_named() -> None:
+    """What `.data` changes moves no version, and is seen in the x that the backward begins with."""
+    model = gpt(DEPTH)
+    held: list[Tensor] = []
+    model.transformer.h[-1].register_forward_pre_hook(lambda module, args: held.append(args[0]))
+    with bdia.attach(model, "bdia", seed=0, verify=True):
+        loss = gpt_loss(model, tokens())
+        held[-1].data[0, 2, 3] += 1
+        with pytest.raises(ReconstructionError, match="the state that the forward ended in") as caught:
+            loss.backward()
+    assert (caught.value.block, caught.value.element) == (f"transformer.h.{DEPTH - 1}", "[0, 2, 3]")
+
+
 def test_a_difference_below_the_last_bit_is_named() -> None:
     """y is compared as it is, not as Q_l rounds it."""
     error = caught(planted(3, lambda block, y: y + 1e-3 * _counts(block, torch.zeros(1))))

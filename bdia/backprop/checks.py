@@ -108,11 +108,9 @@ class Evidence:
 
     def _error(self, what: str, then: Digest, now: Tensor, reason: str) -> ReconstructionError:
         difference = then.difference(now)
-        values = ""
+        values = " is not what it was in the forward"
         if difference.forward is not None:
             values = f" was {difference.forward!r} in the forward and is {difference.rebuilt!r} now"
-        else:
-            values = " is not what it was in the forward"
         return ReconstructionError(
             f"{self._call()}: {what}, at {difference.where},{values}, so these gradients would be wrong; {reason}",
             block=self.name,

@@ -7,12 +7,11 @@ their graphs: the graph holds the tape, and a reference back would be a cycle th
 from __future__ import annotations
 
 import contextlib
-import types
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointError
 
@@ -22,6 +21,7 @@ from bdia.backprop.checks import Ledger
 from bdia.backprop.circumstances import Look, look
 from bdia.errors import TapeError
 from bdia.quantize import exact_limit
+from bdia.sharding import gathered
 from bdia.updates import Rule, State
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class Tape:
             # The backward may end above the lowest call: at the latest, what was rebuilt is compared when it is over.
             torch.autograd.Variable._execution_engine.queue_callback(self._ledger.settle)
         while self._cursor - 1 > index:
-            with _unsaved(), _whole(self.calls[self._cursor - 1].work.module):
+            with _unsaved(), gathered(self.calls[self._cursor - 1].work.module):
                 self._undo(self._cursor - 1)
         return self._undo(index)
 
@@ -204,6 +204,8 @@ class Tape:
 
     def _why_undone_wrongly(self, index: int, above: State) -> str:
         """Why the step of call `index`, though its y was right, was not taken back to the x before."""
+        if index == len(self.calls):
+            return "what differed: the state that the forward ended in, which something has written into since"
         bits, name = self._rule.bits, self.calls[index].work.name
         largest = max(float(x.abs().max()) for x in above if x is not None and x.numel())
         if bits is not None and largest > exact_limit(bits):
@@ -226,19 +228,6 @@ class Tape:
 def _unsaved() -> saved_tensors_hooks:
     """Keeps what is run inside from being mistaken for the rerun that torch's checkpoint has asked for."""
     return saved_tensors_hooks(lambda x: x, lambda x: x)
-
-
-@contextlib.contextmanager
-def _whole(module: nn.Module) -> Iterator[None]:
-    """With the weights of a module that FSDP has sharded, which its hooks gather only where autograd goes."""
-    sharded = isinstance(getattr(type(module), "unshard", None), types.FunctionType)
-    if sharded:
-        cast("Any", module).unshard()
-    try:
-        yield
-    finally:
-        if sharded:
-            cast("Any", module).reshard()
 
 
 def _without_graph(state: State) -> State:

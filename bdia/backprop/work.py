@@ -80,7 +80,10 @@ class Work:
         return any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in pytree.tree_leaves(self._outputs))
 
     def isolate(self) -> None:
-        """Before the first run: caches of its own for it, and a snapshot of all its arguments for those after it."""
+        """Before the first run: caches of its own for it, and a snapshot of all its arguments for those after it. A
+        second time does nothing."""
+        if self._again is not None:
+            return
         assert self._first is not None
         args, kwargs = self._first
         self._first = (
@@ -96,6 +99,7 @@ class Work:
         autograd, which no collector sees.
         """
         again = Work(self.name, self.number, self.module, self._forward, (), {}, self._block_dtype)
+        self.isolate()
         again._first, again._again = None, snapshots.copied(self._again, _without_graph)
         again._versions = [tensor._version for tensor in again._tensors()]
         self._again = None
