@@ -48,8 +48,8 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("activation_bytes",),
     ),
     "throughput": (
-        "Training rate relative to standard's: median and range of paired rounds. The dotted line at ¾ is the bound "
-        "that one recompute of the forward sets where arithmetic is all that counts.",
+        "Training rate relative to standard's: median and range of paired rounds (a bar may run off the top). The "
+        "dotted line at ¾ is the bound that one recompute of the forward sets where arithmetic is all that counts.",
         ("rate_ratio",),
     ),
     "memory-speed": (

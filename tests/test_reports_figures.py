@@ -25,6 +25,7 @@ from bench.record import BlockError, Record
 from reports import captions, figures, units
 from reports.figures import style
 from reports.figures.by_block import fig1_numbers
+from reports.figures.rate import throughput_numbers
 from reports.frame import frame, rows
 
 QUICK = synthetic.quick_suite()
@@ -103,6 +104,20 @@ def test_memory_numbers_are_those_of_the_records(name: str, axis: str, tmp_path:
         row = found[record.method, getattr(record, axis)]
         assert row["status"] == record.status
         assert row["activation_bytes"] == ("" if record.activation_bytes is None else str(record.activation_bytes))
+
+
+def test_one_stalled_round_does_not_flatten_the_throughput_figure() -> None:
+    """The axis shows every median and both reference lines; the CSV still has the whole range."""
+    records = synthetic.depth_suite((6, 12, 24))
+    stalled = next(at for at, record in enumerate(records) if record.method == "standard" and record.depth == 24)
+    seconds = list(records[stalled].step_seconds or [])
+    seconds[2] *= 10
+    records[stalled] = msgspec.structs.replace(records[stalled], step_seconds=seconds)
+    numbers = throughput_numbers(frame(records))
+    low, high = figures.throughput(frame(records), new_axes()).get_ylim()
+    assert numbers["rate_ratio_high"].max() > 5
+    assert high < 2
+    assert low < numbers["rate_ratio"].min() <= numbers["rate_ratio"].max() < high
 
 
 def test_throughput_numbers_are_medians_of_paired_rounds(tmp_path: Path) -> None:
