@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from bench.case import Case
+from bench.parts import Parts
 
 SCHEMA_VERSION = 1
 
@@ -65,6 +66,10 @@ class Record(Case, frozen=True, kw_only=True):
     reserved_bytes: int | None = None
     nvml_bytes: int | None = None
     rss_bytes: int | None = None
+    activation_parts: Parts | None = None
+    """What `activation_bytes` is made of, at its highest moment (see `bench.parts`)."""
+    peak_parts: Parts | None = None
+    """What `peak_bytes` is made of, at its highest moment."""
 
     # Time
     step_seconds: list[float] | None = None
@@ -85,6 +90,12 @@ class Record(Case, frozen=True, kw_only=True):
     bit_exact: bool | None = None
     gradient_error: float | None = None
     """Relative L2 of all parameter gradients against the method's own rule with stored activations."""
+    gradient_block: int | None = None
+    """The highest block with a parameter whose gradient differs from that reference: where a backward goes wrong."""
+    rounding_error: float | None = None
+    """Largest |Q_l[v] − v| / 2^-l over the steps of a quantised forward, v in float64: ½, and what fp32 adds to v."""
+    rounding_block: int | None = None
+    """The block of that step."""
     max_abs: float | None = None
     """Largest |x| of the residual stream in the measured forward."""
     largest_bits: int | None = None

@@ -42,8 +42,8 @@ def export(frame: pd.DataFrame, format_: str) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A line a case. The lists, `step_seconds` and `reconstruction`, are left to JSON: a field has one value."""
-    scalars = [name for name in frame.columns if name not in ("step_seconds", "reconstruction")]
+    """A line a case. Lists and parts, such as `step_seconds`, are left to JSON: a field has one value."""
+    scalars = [name for name in frame.columns if frame[name].dtype != object]
     return frame[scalars].to_csv(index=False, lineterminator="\n")
 
 

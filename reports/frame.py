@@ -57,7 +57,7 @@ _DERIVED: Mapping[str, str] = {
 def frame(records: Iterable[Record]) -> pd.DataFrame:
     """One row a record, in the order of the methods table within each group; derived columns last.
 
-    `step_seconds` and `reconstruction` hold lists (or None); every other column is scalar and nullable.
+    Lists (`step_seconds`, `reconstruction`) and parts are objects, or None; every other column is scalar and nullable.
     """
     ordered = sorted(records, key=grid_order)
     columns: dict[str, list[Any]] = {
