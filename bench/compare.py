@@ -281,9 +281,7 @@ def _judged(old: float | None, new: float | None, metric: Metric, tolerances: To
     return "worse" if new > old else "better"
 
 
-def _laws(
-    old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances
-) -> list[Comparison]:
+def _laws(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances) -> list[Comparison]:
     """The memory law of each series, fitted on either side to the depths that both have."""
     both = [
         (old, new_of[case])
@@ -325,4 +323,3 @@ def _bits(fitted: law.Law) -> Fraction:
 
 def _grown(old: Measured, new: Measured) -> int:
     return abs((new.activation_bytes or 0) - (old.activation_bytes or 0))
-
