@@ -158,6 +158,16 @@ def bits(value: float | None) -> str:
     return f"{value:z.{decimals}f}"
 
 
+def rounding(value: float | None) -> str:
+    """A rounding error in units of 2^-l: `0.5`, `0.5004`, `1`."""
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def cases(count: int) -> str:
+    """How many cases: `1 case`, `12 cases`."""
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
 def slope(value: float | None) -> str:
     """A slope in log2 per block: `1.05`."""
     return MISSING if value is None else f"{value:.2f}"
