@@ -124,6 +124,11 @@ def change(old: int | None, new: int | None) -> str:
     return f"{percent:+.2f}%" if abs(percent) < 99.95 else f"{percent:+,.0f}%"
 
 
+def percent(share: float | None) -> str:
+    """A share of a whole, as a percentage: `12.5%`, `100.0%`, `-3.1%`."""
+    return MISSING if share is None else f"{100 * share:.1f}%"
+
+
 def error(value: float | None) -> str:
     """A reconstruction or gradient error: an exact zero is `0 (exact)`, anything else like `2.1e-3`."""
     if value is None:
