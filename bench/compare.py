@@ -55,6 +55,8 @@ class Measured(Protocol):
     @property
     def peak_parts(self) -> Parts | None: ...
     @property
+    def blocks(self) -> int | None: ...
+    @property
     def stream_elements(self) -> int | None: ...
     @property
     def stream_dtype(self) -> str | None: ...
@@ -79,7 +81,7 @@ class Comparison:
     """Of what is not exact: the block where the backward, or the rounding, goes wrong first; None of a baseline, which
     does not remember it."""
     note: str = ""
-    """What the two values do not say."""
+    """What the two values do not say: why a case newly fails, or that there is no line any more."""
 
     @property
     def regression(self) -> bool:
@@ -166,6 +168,11 @@ def counted(comparisons: Iterable[Comparison]) -> str:
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
+def series(case: Case) -> Case:
+    """The case with `depth` None: what the cases of one memory law share."""
+    return msgspec.structs.replace(case, depth=None)
+
+
 def rerun_command(suite: str, case: Case, *, depths: Sequence[int] = (), verify: bool = False) -> str:
     """The command that measures this one case again, into a folder of its own; of a series, at these `depths`."""
     words = ["bdia-bench", "run", suite]
@@ -181,7 +188,9 @@ def rerun_command(suite: str, case: Case, *, depths: Sequence[int] = (), verify:
 def _pair(case: Case, old: Measured, new: Measured, tolerances: Tolerances, rates: Rates | None) -> list[Comparison]:
     before, after = _rank(old.status), _rank(new.status)
     if after > before:
-        return [Comparison(case, None, "newly failing", old.status, new.status)]
+        said = new.message if isinstance(new, Record) else None
+        note = " ".join((said or "").split())
+        return [Comparison(case, None, "newly failing", old.status, new.status, note=note)]
     if after < before:
         # What failed and is now known to be beyond the method still does not run.
         verdict: Verdict = "newly passing" if new.status == "ok" else "same"
@@ -281,20 +290,27 @@ def _judged(old: float | None, new: float | None, metric: Metric, tolerances: To
     return "worse" if new > old else "better"
 
 
-def _laws(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances) -> list[Comparison]:
-    """The memory law of each series, fitted on either side to the depths that both have."""
+def laws(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured]) -> list[tuple[law.Law, law.Law]]:
+    """The memory law of each series before and after, fitted on either side to the depths that both have."""
     both = [
-        (old, new_of[case])
+        (old, new)
         for case, old in old_of.items()
-        if old.activation_bytes is not None and case in new_of and new_of[case].activation_bytes is not None
+        if old.activation_bytes is not None
+        and (new := new_of.get(case)) is not None
+        and new.activation_bytes is not None
     ]
     after = {one.series: one for one in law.laws(new for _, new in both)}
-    found: list[Comparison] = []
-    for before in law.laws(old for old, _ in both):
-        now = after.get(before.series)
-        if now is not None and before.depths == now.depths and before.linear is not False:
-            found.append(_law(before, now, old_of, new_of, tolerances))
-    return found
+    before = law.laws(old for old, _ in both)
+    return [(one, now) for one in before if (now := after.get(one.series)) is not None and one.depths == now.depths]
+
+
+def _laws(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances) -> list[Comparison]:
+    """What is no line has no slope to compare, and what no longer is one is worse."""
+    return [
+        _law(before, now, old_of, new_of, tolerances)
+        for before, now in laws(old_of, new_of)
+        if before.linear is not False
+    ]
 
 
 def _law(
