@@ -128,7 +128,9 @@ def measure(request: Request, say: Callable[[str], None]) -> Sides:
 def _measure(request: Request, say: Callable[[str], None]) -> Sides:
     repository = _repository()
     try:
-        commit = _git("rev-parse", "--verify", "--end-of-options", f"{request.revision}^{{commit}}")
+        if request.revision.startswith("-"):
+            raise _GitError("an option, and no revision")
+        commit = _git("rev-parse", "--verify", f"{request.revision}^{{commit}}")
     except _GitError as error:
         raise UsageError(
             f"--against {request.revision!r}: no commit of this repository; "

@@ -16,7 +16,7 @@ def lines(verdicts: Verdicts) -> Iterator[str]:
     told = [comparison for comparison in verdicts.comparisons if comparison.verdict != "same"]
     for comparison, following in zip(told, [*told[1:], None], strict=True):
         yield line(comparison)
-        yield from (f"  {detail}" for detail in _details(comparison))
+        yield from (f"  {detail}" for detail in details(comparison))
         again = verdicts.reruns.get(comparison.case)
         if again is not None and (following is None or following.case != comparison.case):
             yield f"  measure it again: {again}"
@@ -61,7 +61,8 @@ def updated(path: str, done: Update) -> Iterator[str]:
     yield ", ".join(said)
 
 
-def _details(of: Comparison) -> Iterator[str]:
+def details(of: Comparison) -> Iterator[str]:
+    """Where it moved, or goes wrong."""
     yield from (values.moved(move) for move in of.named)
     if of.block is not None:
         yield f"goes wrong first in block {of.block}"

@@ -16,7 +16,7 @@ from bench.check import Verdicts
 from bench.compare import Comparison, Value, Verdict
 from bench.errors import EXIT_OK, EXIT_REGRESSION
 from bench.parts import Move
-from reports import phrases
+from reports import checked, phrases
 
 VERSION: Final = 1
 """Of the JSON line; another only where a field that is there means something else."""
@@ -73,6 +73,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """Comparisons by verdict, those that do not occur as 0."""
     mismatch: list[str] = []
     """In what the two environments differ, where that was allowed."""
+    ungated: list[str] = []
+    """What the run tells and the baseline does not, so that it is not compared until the baseline is renewed."""
     comparisons: list[Compared] = []
 
 
@@ -88,6 +90,7 @@ def line(verdicts: Verdicts) -> str:
             suite=verdicts.suite,
             counts={name: counts[name] for name in get_args(Verdict)},
             mismatch=list(verdicts.mismatch),
+            ungated=list(verdicts.ungated),
             comparisons=[_compared(comparison, verdicts.reruns) for comparison in verdicts.comparisons],
         )
     )
@@ -98,12 +101,12 @@ def error_line(error: str, exit_code: int) -> str:
     return _encoded(Line(verdict="error", exit_code=exit_code, error=error))
 
 
-def annotate(verdicts: Verdicts, *, renewal: str | None = None) -> list[str]:
+def annotate(verdicts: Verdicts, *, advice: str = "") -> list[str]:
     """The lines that make GitHub show an error for each regression, and a notice where there are improvements. Where
     they are more than GitHub shows, the last one counts those that are left out.
 
     Args:
-        renewal: the command that renews the baseline.
+        advice: what to do about improvements.
     """
     bad = verdicts.regressions
     shown = bad if len(bad) <= ANNOTATIONS else bad[: ANNOTATIONS - 1]
@@ -120,9 +123,9 @@ def annotate(verdicts: Verdicts, *, renewal: str | None = None) -> list[str]:
     good = verdicts.improvements
     if good:
         first = good[: ANNOTATIONS - 1]
-        said = [f"{phrases.subject(comparison)}: {phrases.sentence(comparison)}" for comparison in first]
+        said = [phrases.printable(checked.line(comparison)) for comparison in first]
         said += [f"and {len(good) - len(first)} more"] if len(good) > len(first) else []
-        said += [] if renewal is None else [f"Renew the baseline to hold them: {phrases.printable(renewal)}"]
+        said += [phrases.printable(advice)] if advice else []
         lines.append(annotation("notice", "Better than the baseline", "\n".join(said)))
     return lines
 

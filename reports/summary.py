@@ -14,7 +14,8 @@ from typing import Final
 
 from bench.check import Verdicts
 from bench.compare import Comparison
-from reports import phrases, units
+from bench.tolerance import BYTES
+from reports import phrases, units, values
 
 LIMIT_BYTES: Final = 1_000_000
 """GitHub throws a step's whole summary away where it is larger than 1 MiB."""
@@ -39,15 +40,15 @@ class _Section:
     foot: str = "\n"
 
 
-def markdown(verdicts: Verdicts, *, renewal: str | None = None, limit_bytes: int = LIMIT_BYTES) -> str:
+def markdown(verdicts: Verdicts, *, advice: str = "", limit_bytes: int = LIMIT_BYTES) -> str:
     """The whole page, of at most `limit_bytes`: what does not fit is left out from the end, and counted in a last line.
 
     Args:
-        renewal: the command that renews the baseline.
+        advice: what to do about improvements.
     """
     page = _headline(verdicts)
     left_out: list[str] = []
-    for section in _sections(verdicts, renewal):
+    for section in _sections(verdicts, advice):
         room = limit_bytes - _RESERVE_BYTES - _size(page, section.head, section.foot)
         kept = _fitting(section.rows, room)
         if kept:
@@ -59,7 +60,7 @@ def markdown(verdicts: Verdicts, *, renewal: str | None = None, limit_bytes: int
     return page
 
 
-def append(path: Path, verdicts: Verdicts, *, renewal: str | None = None) -> None:
+def append(path: Path, verdicts: Verdicts, *, advice: str = "") -> None:
     """Adds the page to a summary, within the limit that holds for all that a step writes there.
 
     Raises: OSError where it cannot be appended to, or is full.
@@ -69,7 +70,7 @@ def append(path: Path, verdicts: Verdicts, *, renewal: str | None = None) -> Non
     if held + least > LIMIT_BYTES:
         raise OSError(f"{path} holds {units.size(held)} already, and GitHub takes no more")
     with path.open("a", encoding="utf-8") as file:
-        file.write(("\n" if held else "") + markdown(verdicts, renewal=renewal, limit_bytes=LIMIT_BYTES - held - 1))
+        file.write(("\n" if held else "") + markdown(verdicts, advice=advice, limit_bytes=LIMIT_BYTES - held - 1))
 
 
 def _headline(verdicts: Verdicts) -> str:
@@ -80,10 +81,12 @@ def _headline(verdicts: Verdicts) -> str:
     if verdicts.mismatch:
         differing = _code(_shortened("; ".join(verdicts.mismatch)))
         page += f"> The environments differ, which was allowed: {differing}\n\n"
+    if verdicts.ungated:
+        page += f"Not in the baseline yet, so not compared: {_code(', '.join(verdicts.ungated))}\n\n"
     return page
 
 
-def _sections(verdicts: Verdicts, renewal: str | None) -> Iterable[_Section]:
+def _sections(verdicts: Verdicts, advice: str) -> Iterable[_Section]:
     """The parts of the page, what matters most first."""
     yield _Section("regressions", "### Regressions\n\n" + _HEAD, _rows(verdicts.regressions))
     commands = [verdicts.reruns.get(comparison.case) for comparison in verdicts.regressions]
@@ -91,8 +94,8 @@ def _sections(verdicts: Verdicts, renewal: str | None) -> Iterable[_Section]:
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", "".join(lines)) or ["``"]))
     head = f"Measure {'it' if len(lines) == 1 else 'them'} again:\n\n{fence}console\n"
     yield _Section("commands", head, lines, f"{fence}\n\n")
-    advice = "" if renewal is None else f"Renew the baseline to hold them: {_code(phrases.printable(renewal))}\n\n"
-    yield _Section("improvements", "### Improvements\n\n" + _HEAD, _rows(verdicts.improvements), f"\n{advice}")
+    said = f"\n{_escaped(phrases.printable(advice))}\n\n" if advice else "\n"
+    yield _Section("improvements", "### Improvements\n\n" + _HEAD, _rows(verdicts.improvements), said)
     new = [comparison for comparison in verdicts.comparisons if comparison.verdict == "new"]
     yield _Section("new", "### New, with nothing to compare with\n\n" + _HEAD, _rows(new))
     same = [comparison for comparison in verdicts.comparisons if comparison.verdict == "same"]
@@ -105,16 +108,26 @@ def _rows(comparisons: Iterable[Comparison]) -> list[str]:
 
 
 def _row(comparison: Comparison) -> str:
-    both = phrases.ends(comparison)
     named = comparison.named if comparison.regression or comparison.improvement else ()
     part = "<br>".join(move.part for move in named)
     block = "<br>".join(phrases.blocks(move) for move in named)
     if comparison.block is not None:
         block = str(comparison.block)
     verdict = f"{comparison.verdict}; {comparison.note}" if comparison.note else comparison.verdict
-    old, new, change = map(_escaped, (both.old, both.new, both.change))
-    cells = (verdict, _code(phrases.subject(comparison)), comparison.what, old, new, change, part, block)
+    old, new = (_escaped(values.value(comparison.metric, end)) for end in (comparison.old, comparison.new))
+    case = _code(phrases.printable(comparison.case.label()))
+    cells = (verdict, case, comparison.what, old, new, _escaped(_change(comparison)), part, block)
     return f"| {' | '.join(cells)} |\n"
+
+
+def _change(comparison: Comparison) -> str:
+    """By how much, where that is a number."""
+    old, new = comparison.old, comparison.new
+    if comparison.metric in BYTES and isinstance(old, int) and isinstance(new, int):
+        return units.change(old, new)
+    if comparison.metric == "bits_per_activation" and isinstance(old, float) and isinstance(new, float):
+        return units.difference(new - old)
+    return ""
 
 
 def _code(text: str) -> str:

@@ -190,21 +190,6 @@ def integer(value: int | None) -> str:
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
 
 
-def signed(value: int) -> str:
-    """A difference of two integers: `+4,096`, `-12`, `0`."""
-    return f"{value:+,}" if value else "0"
-
-
-def apart(old: float, new: float) -> tuple[str, str]:
-    """Two numbers with as many significant digits as it takes to tell them apart, three or more: `1.09`, `33.1`."""
-    texts = (f"{old:.3g}", f"{new:.3g}")
-    for digits in range(4, 18):
-        if texts[0] != texts[1] or old == new:
-            break
-        texts = (f"{old:.{digits}g}", f"{new:.{digits}g}")
-    return texts
-
-
 def tick(value: float) -> str:
     """A number at an axis, with no more digits than it takes: `0.5`, `20`, `1,000`."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"
