@@ -9,7 +9,6 @@ code is the same, and the suite, model and method files are those of either side
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import signal
@@ -22,21 +21,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import axes, baseline, checkpoints, signals, suite, supervise
+from bench import axes, baseline, check, checkpoints, compare, rates, signals, suite, supervise
 from bench.baseline import StoredRun
+from bench.check import Verdicts
 from bench.errors import (
     EXIT_FAILED_CASE,
     EXIT_NOTHING_MEASURED,
     EXIT_OK,
     EXIT_USAGE,
+    BaselineError,
     BenchError,
     NothingMeasuredError,
     UsageError,
 )
-from bench.record import Record
 from bench.session import RunInterruptedError
 from bench.store import RESULTS, RUN
-from bench.tolerance import METRICS
+from bench.tolerance import Tolerances
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 """Of the code that runs."""
@@ -45,8 +45,6 @@ GRACE_SECONDS: Final = 15.0
 HEAD: Final = "the working tree"
 MEASURED: Final = (EXIT_OK, EXIT_FAILED_CASE, EXIT_NOTHING_MEASURED)
 """Exit codes of a run that left records to compare."""
-COMPARED: Final = (*METRICS, "activation_parts", "peak_parts", "stream_elements", "stream_dtype")
-"""Fields of a record that a comparison reads."""
 
 # The standard input is a line of life: at its end the run is told to stop, as by SIGTERM, and says no more. `-P` and
 # the path given first: whatever else is called `cli` where it was started is not meant.
@@ -95,8 +93,6 @@ class Sides:
     head: StoredRun
     base_name: str
     """Such as `main (1a2b3c4d5e6f)`."""
-    lacking: tuple[str, ...]
-    """Fields that are compared and that the base's code does not record."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +119,28 @@ def measure(request: Request, say: Callable[[str], None]) -> Sides:
     except KeyboardInterrupt as interrupt:
         kept = "nothing is kept" if request.out is None else f"what was measured is in {request.out}"
         raise RunInterruptedError(interrupt, f"{kept}; give the same command again") from None
+
+
+def judge(sides: Sides, tolerances: Tolerances, *, rated: bool = False, any_environment: bool = False) -> Verdicts:
+    """The verdicts on the working tree against the commit.
+
+    Args:
+        rated: compare rate ratios as well.
+        any_environment: compare all the same where a side's code measured in another environment.
+
+    Raises: BaselineError where the environments differ, as another number of threads would have it.
+    """
+    base, head = sides.base, sides.head
+    differing = baseline.differences(base.environment, head.environment, (f"in {sides.base_name}", f"in {HEAD}"))
+    if differing and not any_environment:
+        raise BaselineError(
+            f"{sides.base_name} was not measured in the same environment ({'; '.join(differing)}): "
+            "compare all the same with --allow-environment-mismatch"
+        )
+    paired = compare.Rates(rates.ratios(base.records), rates.ratios(head.records)) if rated else None
+    return check.judge(
+        HEAD, sides.base_name, head.suite, base.records, head.records, tolerances, rates=paired, mismatch=differing
+    )
 
 
 def _measure(request: Request, say: Callable[[str], None]) -> Sides:
@@ -154,7 +172,7 @@ def _measure(request: Request, say: Callable[[str], None]) -> Sides:
         say(f"{HEAD}:")
         own = repository.top if repository.own else ROOT
         _run(own, Path.cwd(), [*words, "--out", str(out / "head")], HEAD, say)
-        return Sides(_loaded(out / "base", name), _loaded(out / "head", HEAD), name, _lacking(out / "base"))
+        return Sides(_loaded(out / "base", name), _loaded(out / "head", HEAD), name)
 
 
 def _repository() -> _Repository:
@@ -294,15 +312,6 @@ def _loaded(directory: Path, name: str) -> StoredRun:
         raise SideError(f"{name}: nothing was measured") from error
     except UsageError as error:
         raise SideError(f"{name} cannot be compared: {error}") from error
-
-
-def _lacking(directory: Path) -> tuple[str, ...]:
-    """What is compared and no line of the results knows of: its code is older than the field."""
-    known: set[str] = set()
-    for line in (directory / RESULTS).read_bytes().splitlines():
-        with contextlib.suppress(ValueError):
-            known |= json.loads(line).keys()
-    return tuple(name for name in COMPARED if name in Record.__struct_fields__ and name not in known)
 
 
 def _refuse_used(out: Path | None) -> None:

@@ -11,8 +11,8 @@ from bench.compare import Comparison, counted
 from reports import units, values
 
 
-def lines(verdicts: Verdicts) -> Iterator[str]:
-    """The report of one check; what is the same is only counted."""
+def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
+    """The report of one check; what is the same is only counted. A baseline that is a file is renewable."""
     told = [comparison for comparison in verdicts.comparisons if comparison.verdict != "same"]
     for comparison, following in zip(told, [*told[1:], None], strict=True):
         yield line(comparison)
@@ -23,7 +23,8 @@ def lines(verdicts: Verdicts) -> Iterator[str]:
     if verdicts.mismatch:
         yield f"compared all the same with another environment: {'; '.join(verdicts.mismatch)}"
     if verdicts.ungated:
-        yield f"not in the baseline yet, so not compared: {', '.join(verdicts.ungated)}; --update adds it"
+        where, cure = ("the baseline", "; --update adds it") if renewable else (verdicts.baseline, "")
+        yield f"not in {where} yet, so not compared: {', '.join(verdicts.ungated)}{cure}"
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
 
 
