@@ -287,13 +287,13 @@ def _run(root: Path, folder: Path, words: Sequence[str], name: str, say: Callabl
             os.close(life)
             if child is not None:
                 _end(child)
+    if code in MEASURED or code < 0:
+        say(last)
     if code not in MEASURED:
-        ended = f"killed by signal {-code}" if code < 0 else f"exited with {code}"
-        error = SideError(f"{name} cannot be measured: {last.removeprefix('bdia-bench: ') or ended}")
+        why = f"killed by signal {-code}" if code < 0 else last.removeprefix("bdia-bench: ") or f"exited with {code}"
+        error = SideError(f"{name} cannot be measured: {why}")
         error.exit_code = EXIT_USAGE if code == EXIT_USAGE else EXIT_NOTHING_MEASURED
         raise error
-    if last:
-        say(last)
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -172,7 +172,11 @@ def error_of(answer: Answer, code: int) -> str:
         ("report x --size 3x2", "--figure NAME"),
         ("compare nowhere elsewhere", "nowhere: no results.jsonl there"),
         ("compare a b --tolerance lots", "tolerance 'lots': expected a share such as 0.5%"),
-        ("check x", "missing option '--baseline'"),
+        ("check x", "give --baseline FILE for a run that is measured, or --against REV for a suite; not both"),
+        ("check x --baseline b --against r", "not both"),
+        ("check x --against r --update", "--update renews a baseline, and --against has none"),
+        ("check x --baseline b --depth 4 --out d", "--depth, --out: of check --against alone"),
+        ("check x --baseline b --update --json", "--update comes to no verdict"),
     ],
 )
 def test_bad_input_is_one_line(bench: Bench, line: str, said: str) -> None:
