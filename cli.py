@@ -371,10 +371,10 @@ def check_command(
     else:
         assert path is not None
         _refuse_measuring({**given, "data": data, "out": out, "timeout": timeout})
+        if update and (junit is not None or json):
+            raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
         run = _load(Path(what))
         if update:
-            if junit is not None or json:
-                raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
             ratios = rates.ratios(run.records) if rated else None
             _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
             return errors.EXIT_OK

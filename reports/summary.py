@@ -137,7 +137,7 @@ def _code(text: str) -> str:
 
 def _escaped(text: str) -> str:
     """Every punctuation mark that could mean something as an entity, which can begin and end nothing."""
-    return re.sub(r"_|[^\w\s.,=/%()+-]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r"[!\"#$&'*:;<>?@\[\\\]^_`{|}~]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def _shortened(name: str) -> str:
