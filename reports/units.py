@@ -124,6 +124,16 @@ def change(old: int | None, new: int | None) -> str:
     return f"{percent:+.2f}%" if abs(percent) < 99.95 else f"{percent:+,.0f}%"
 
 
+def share(part: int, whole: int) -> str:
+    """A part of a whole in percent: `42%`, `3.1%`, `<0.1%`."""
+    if not whole or not part:
+        return "0%" if whole else MISSING
+    percent = 100 * part / whole
+    if abs(percent) < 0.1:
+        return "<0.1%"
+    return f"{percent:.1f}%" if abs(percent) < 9.95 else f"{percent:.0f}%"
+
+
 def error(value: float | None) -> str:
     """A reconstruction or gradient error: an exact zero is `0 (exact)`, anything else like `2.1e-3`."""
     if value is None:
