@@ -24,7 +24,7 @@ def sites(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHOW
                 cell(units.MISSING if site.line is None else _short(site.line)),
                 cell(_ranges(site.blocks) or units.MISSING),
                 Cell(scale.number(site.bytes)),
-                Cell(units.share(site.bytes, total_bytes)),
+                Cell(units.percent(site.bytes / total_bytes)),
                 Cell(units.integer(site.count)),
             )
         )
@@ -33,7 +33,7 @@ def sites(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHOW
     rest = found[shown:]
     if rest:
         nbytes, count = sum(site.bytes for site in rest), sum(site.count for site in rest)
-        told = [f"{units.integer(len(rest))} more", "", "", scale.number(nbytes), units.share(nbytes, total_bytes)]
+        told = [f"{units.integer(len(rest))} more", "", "", scale.number(nbytes), units.percent(nbytes / total_bytes)]
         lines.append(Line((*(Cell(text, "muted") for text in told), Cell(units.integer(count), "muted"))))
     return Sheet(
         title=f"{title}: {units.size(total_bytes)}",

@@ -124,14 +124,9 @@ def change(old: int | None, new: int | None) -> str:
     return f"{percent:+.2f}%" if abs(percent) < 99.95 else f"{percent:+,.0f}%"
 
 
-def share(part: int, whole: int) -> str:
-    """A part of a whole in percent: `42%`, `3.1%`, `<0.1%`."""
-    if not whole or not part:
-        return "0%" if whole else MISSING
-    percent = 100 * part / whole
-    if abs(percent) < 0.1:
-        return "<0.1%"
-    return f"{percent:.1f}%" if abs(percent) < 9.95 else f"{percent:.0f}%"
+def percent(share: float | None) -> str:
+    """A share of a whole, as a percentage: `12.5%`, `100.0%`, `-3.1%`."""
+    return MISSING if share is None else f"{100 * share:.1f}%"
 
 
 def error(value: float | None) -> str:
@@ -166,6 +161,16 @@ def bits(value: float | None) -> str:
     decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     # The slope of a method that keeps nothing per block may come out a hair below zero: `z` drops its sign.
     return f"{value:z.{decimals}f}"
+
+
+def rounding(value: float | None) -> str:
+    """A rounding error in units of 2^-l: `0.5`, `0.5004`, `1`."""
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def cases(count: int) -> str:
+    """How many cases: `1 case`, `12 cases`."""
+    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def slope(value: float | None) -> str:
