@@ -24,6 +24,7 @@ from bdia.errors import BdiaError
 from bench import axes, errors, models, suite
 from bench.case import MEASUREMENTS, Plan
 from bench.errors import BenchError, UsageError
+from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
@@ -139,6 +140,11 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _tolerance(text: str) -> str:
+    Tolerances().overlaid([text])
+    return text
+
+
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
@@ -149,6 +155,7 @@ Tolerance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METRIC=]T",
+        parser=_tolerance,
         help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
         "of one metric as in gradient_error=20x. May be repeated.",
     ),

@@ -115,7 +115,9 @@ def test_a_verified_run_is_no_regression_of_one_that_is_not(path: Path, ours: bo
     with pytest.raises(BaselineError, match=said) as caught:
         judged(path, records)
     assert caught.value.exit_code == 4
-    old = path.read_text().partition('"environments": [\n{')[2].removesuffix("}\n]\n}\n").replace(', "verify": true', "")
+    old = (
+        path.read_text().partition('"environments": [\n{')[2].removesuffix("}\n]\n}\n").replace(', "verify": true', "")
+    )
     path.write_text('{"schema_version": 1, ' + old + "}")
     assert judged(path, records).passed
 

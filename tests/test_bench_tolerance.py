@@ -50,7 +50,9 @@ def test_an_unknown_metric_names_the_likeliest() -> None:
     """A metric that is none is one line with the name that was meant."""
     with pytest.raises(UsageError, match="unknown metric 'peak_byte': did you mean 'peak_bytes'"):
         Tolerances().overlaid(["peak_byte=1KiB"])
-    with pytest.raises(UsageError, match=r"mine.toml: \[tolerance\]: unknown metric 'rate_rat': did you mean 'rate_ratio'"):
+    with pytest.raises(
+        UsageError, match=r"mine.toml: \[tolerance\]: unknown metric 'rate_rat': did you mean 'rate_ratio'"
+    ):
         tolerance.texts({"rate_rat": "5%"}, "mine.toml: [tolerance]")
 
 
