@@ -40,13 +40,13 @@ def test_lines_change_no_byte(method: str) -> None:
     workload = gpt()
     with bdia.attach(workload.model, method, seed=0, blocks=workload.blocks) as handle:
         reading = measure_memory(workload, handle, torch.device("cpu"))
-    for figure, sites, held in (
+    for figure, alive, held in (
         (reading.activation_bytes, found.activation, reading.activation_parts),
         (reading.peak_bytes, found.peak, reading.peak_parts),
     ):
-        assert sum(site.bytes for site in sites) == figure
+        assert sum(site.bytes for site in alive) == figure
         sums: dict[str, int] = {}
-        for site in sites:
+        for site in alive:
             sums[site.part] = sums.get(site.part, 0) + site.bytes
         assert sums == parts.totals(held)
 
@@ -99,7 +99,7 @@ def changed(depth: int, *, activation: int, peak: int) -> list[Record]:
 
 
 def test_what_moved_most_is_run_again() -> None:
-    """The case whose activations grew most, its peak only where no activations moved, and any case where nothing did."""
+    """The case whose activations grew most, its peak where no activations moved, and any case where nothing did."""
     before, after = zip(changed(2, activation=5, peak=0), changed(4, activation=7, peak=90), strict=True)
     chosen, metric = explain.case_to_trace(explain.explain(before, after), after, explain.METRICS)
     assert (chosen, metric) == (after[1], "activation_bytes")
