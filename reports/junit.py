@@ -78,7 +78,8 @@ def _case(suite: str, found: Sequence[Comparison], reruns: Mapping[Case, str]) -
         failure = ElementTree.SubElement(
             element, "failure", {"type": bad[0].verdict, "message": phrases.sentence(bad[0]) + more}
         )
-        failure.text = "\n\n".join(phrases.text(comparison, reruns.get(comparison.case)) for comparison in bad)
+        texts = [phrases.text(comparison, None) for comparison in bad[:-1]]
+        failure.text = "\n".join([*texts, phrases.text(bad[-1], reruns.get(first.case))])
     elif (reason := _skipped(found)) is not None:
         ElementTree.SubElement(element, "skipped", {"message": reason})
     return element

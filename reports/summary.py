@@ -100,7 +100,8 @@ def _sections(verdicts: Verdicts, advice: str) -> Iterable[_Section]:
     yield _Section("new", "### New, with nothing to compare with\n\n" + _HEAD, _rows(new))
     same = [comparison for comparison in verdicts.comparisons if comparison.verdict == "same"]
     summary = f"<details><summary>{len(same)} unchanged</summary>\n\n"
-    yield _Section("unchanged", summary + _HEAD, _rows(same), "\n</details>\n")
+    head = summary + "| case | metric | value |\n| --- | --- | --- |\n"
+    yield _Section("unchanged", head, [_short_row(comparison) for comparison in same], "\n</details>\n")
 
 
 def _rows(comparisons: Iterable[Comparison]) -> list[str]:
@@ -118,6 +119,14 @@ def _row(comparison: Comparison) -> str:
     case = _code(phrases.printable(comparison.case.label()))
     cells = (verdict, case, comparison.what, old, new, _escaped(_change(comparison)), part, block)
     return f"| {' | '.join(cells)} |\n"
+
+
+def _short_row(comparison: Comparison) -> str:
+    """What counts as the same: one value, or two within the tolerance."""
+    equal = comparison.old == comparison.new
+    value = values.value(comparison.metric, comparison.new) if equal else values.change(comparison)
+    case = _code(phrases.printable(comparison.case.label()))
+    return f"| {case} | {comparison.what} | {_escaped(value)} |\n"
 
 
 def _change(comparison: Comparison) -> str:

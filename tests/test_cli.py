@@ -177,7 +177,7 @@ def error_of(answer: Answer, code: int) -> str:
         ("check x --baseline b --against r", "not both"),
         ("check x --against r --update", "--update renews a baseline, and --against has none"),
         ("check x --baseline b --depth 4 --out d", "--depth, --out: of check --against alone"),
-        ("check x --baseline b --update --json", "--update comes to no verdict"),
+        ("check x --baseline b --update --junit j.xml", "--update comes to no verdict"),
     ],
 )
 def test_bad_input_is_one_line(bench: Bench, line: str, said: str) -> None:

@@ -114,7 +114,8 @@ def test_the_summary_tells_everything_that_matters() -> None:
     assert [row[2:5] for row in regressions[6:]] == [["status", "ok", "oom"], ["status", "ok", "—"]]
     assert [row[0] for row in improvements[2:]] == ["better", "newly passing"]
     assert [row[2:5] for row in new[2:]] == [["status", "—", "ok"]]
-    assert len(same[2:]) == 2
+    assert same[0] == ["case", "metric", "value"]
+    assert [row[1:] for row in same[2:]] == [["activation_bytes", "5"], ["status", "unsupported"]]
     assert "<details><summary>2 unchanged</summary>" in page
     commands = page.partition("```console\n")[2].partition("```")[0].splitlines()
     assert commands == list(dict.fromkeys(one_of_each().reruns.values()))
@@ -136,7 +137,7 @@ def test_no_name_breaks_out_of_its_cell(name: str) -> None:
     in its block."""
     hostile = verdicts(worse(case(model=name)), worse(case(model=name), verdict="same"), run=name, baseline=name)
     page = summary.markdown(hostile, advice=name)
-    assert {len(row) for table in tables(page) for row in table} == {8}
+    assert {len(row) for table in tables(page) for row in table} == {8, 3}
     outside, block = page.partition("```")[0], page.partition("Measure it again:\n\n")[2]
     assert set(Page(page.replace(block.partition("\n\n")[0], "")).tags) <= {"code", "br", "details", "summary"}
     assert not re.search(r"[`@$*]|https?:", outside)
@@ -284,7 +285,7 @@ def test_junit_has_a_test_case_a_case() -> None:
         "message": "worse: activation_bytes 1000 → 11,000 bytes (+1,000%), in side_bits of blocks 1-11 (and 2 more)",
     }
     assert failure.text is not None
-    assert failure.text.count("measure it again: bdia-bench run quick --method bdia") == 3
+    assert failure.text.count("measure it again: bdia-bench run quick --method bdia") == 1
     assert "goes wrong first in block 7" in failure.text
     skipped = [found.attrib["message"] for found in suite.iter("skipped")]
     assert skipped == ["new, with nothing to compare with: ok", "unsupported, as before"]
