@@ -1,9 +1,8 @@
-"""`check`, `compare` and `explain` from the command line, on small runs that are made up: exit codes, words, bad input."""
+"""`check`, `compare` and `explain` from the command line, on small runs that are made up: codes, words, bad input."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -116,7 +115,9 @@ def test_another_host_and_processor_pass(bench: Bench, base: str) -> None:
 
 
 PLANTS: dict[str, tuple[dict[str, object], str, str]] = {
-    "side bits as bytes": ({"side": 8}, "activation_bytes", "side_bits of blocks 1-11: 65,536 → 524,288 bytes each (8.00×)"),
+    "side bits as bytes": (
+        {"side": 8}, "activation_bytes", "side_bits of blocks 1-11: 65,536 → 524,288 bytes each (8.00×)",
+    ),
     "a leak of 4 KiB a block": ({"leak": 4096}, "peak_bytes", "blocks 0-11: 0 → 4096 bytes each (new)"),
     "one block's graph": ({"kept": 10**6}, "activation_bytes", "block 4: 0 → 1,000,000 bytes (new)"),
     "a wrong rounding": (
@@ -343,10 +344,10 @@ def test_a_torn_results_file_counts_as_far_as_it_goes(bench: Bench, base: str) -
 @pytest.mark.parametrize("place", ["base/run.json/b.json", "."])
 def test_a_baseline_that_cannot_be_written_is_one_line(bench: Bench, base: str, place: str) -> None:
     """A path that cannot be written ends in one line and leaves no file behind."""
-    before = sorted(os.listdir())
+    before = sorted(Path().iterdir())
     answer = bench("check", "base", "--baseline", place, "--update")
     assert error_of(answer, 4 if place == "." else 2)
-    assert sorted(os.listdir()) == before
+    assert sorted(Path().iterdir()) == before
 
 
 def test_compare_takes_baselines_and_shows_the_law(bench: Bench, base: str) -> None:
