@@ -141,9 +141,18 @@ def compare(
     """Every case of `base` in its order, then what only `head` has: a verdict a metric, or one for the case where it
     is missing, new, or ended otherwise than before; then the memory law of each method. Where a case occurs twice,
     the last counts. Bytes that only `head` has are new; of anything else that `base` lacks there is no verdict."""
-    tolerances = Tolerances() if tolerances is None else tolerances
-    old_of = {measured.case(): measured for measured in base}
-    new_of = {measured.case(): measured for measured in head}
+    return between(by_case(base), by_case(head), Tolerances() if tolerances is None else tolerances, rates)
+
+
+def by_case(measured: Iterable[Measured]) -> dict[Case, Measured]:
+    """The last of each case. Of many records, making and hashing cases is most of the work: it is done once."""
+    return {one.case(): one for one in measured}
+
+
+def between(
+    old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances, rates: Rates | None = None
+) -> list[Comparison]:
+    """As `compare`, of what `by_case` found."""
     comparisons: list[Comparison] = []
     for case, old in old_of.items():
         new = new_of.get(case)
