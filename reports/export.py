@@ -12,9 +12,8 @@ import msgspec
 import pandas as pd
 
 from bench.errors import UsageError
+from reports.contents import sheets
 from reports.frame import rows
-from reports.measured import measured
-from reports.reconstructed import partition, reconstructed
 from reports.sheets import Cell, Sheet
 
 _LATEX_ESCAPES = str.maketrans(
@@ -61,12 +60,6 @@ def latex(frame: pd.DataFrame, caption: str | None = None) -> str:
     """The tables for LaTeX with booktabs: each a `tabular` or, with a caption, a `table` of its own."""
     head = "% \\usepackage{booktabs}\n"
     return head + "\n".join(_latex(sheet, caption) for sheet in sheets(frame))
-
-
-def sheets(frame: pd.DataFrame) -> list[Sheet]:
-    """What the tables say: the main table, then that of the reconstructions, as far as there are rows."""
-    main, second = partition(rows(frame))
-    return [sheet for sheet in (measured(main), reconstructed(second)) if sheet is not None]
 
 
 EXPORTS: Mapping[str, Callable[[pd.DataFrame], str]] = {
