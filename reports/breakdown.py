@@ -15,7 +15,7 @@ from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Sheet, axis_cell, cell
 from reports.verdict import PREFERRED_BITS
 
-TITLE = "where the bytes are"
+NAME = "where the bytes are"
 HEADINGS: Final[Mapping[PartName, tuple[str, str]]] = {
     "parameters": ("params", ""),
     "gradients": ("grads", ""),
@@ -121,12 +121,13 @@ def breakdown(rows: Sequence[Row]) -> Sheet | None:
     head += [Column(settings.name_of(axis), numeric=isinstance(chosen[0][axis], int)) for axis in axes]
     head += [Column("method", numeric=False), *(Column(settings.name_of(axis)) for axis in tail)]
     return Sheet(
-        title=" · ".join((f"{TITLE}, in {scale.unit}", settings.sentence(chosen))),
+        title=" · ".join((f"{NAME}, in {scale.unit}", settings.sentence(chosen))),
         columns=(*head, *(Column(*HEADINGS[name]) for name in names), Column("total")),
         lines=tuple(lines),
         keys=len(axes) + 1,
         labels=len(head),
         legend=tuple(_legend(names)),
+        name=NAME,
     )
 
 

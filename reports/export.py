@@ -94,7 +94,7 @@ def _latex(sheet: Sheet, caption: str | None) -> str:
     columns = "".join("r" if column.numeric else "l" for column in sheet.columns)
     lines = [f"% {line}" for line in (sheet.title, *sheet.legend)]
     if caption is not None:
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(_captioned(sheet, caption))}}}"]
     lines += [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines.append(_latex_row([column.heading for column in sheet.columns]))
     lines.append(_latex_row([column.unit for column in sheet.columns]))
@@ -111,6 +111,10 @@ def _latex(sheet: Sheet, caption: str | None) -> str:
     if caption is not None:
         lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
+
+
+def _captioned(sheet: Sheet, caption: str) -> str:
+    return f"{sheet.name[:1].upper()}{sheet.name[1:]}. {caption}" if sheet.name else caption
 
 
 def _latex_row(texts: list[str]) -> str:

@@ -11,7 +11,7 @@ from reports.frame import AXES
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Sheet, axis_cell, cell
 
-TITLE = "memory law"
+NAME = "memory law"
 _LEGEND = (
     "memory law: activ. = a + b · depth, by least squares over the depths",
     "floor: what b cannot fall below: the side bits of a method, or the width of the states it stores",
@@ -52,7 +52,7 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
     head = [Column(settings.name_of(axis), numeric=isinstance(firsts[0][axis], int)) for axis in axes]
     head += [Column("method", numeric=False), *(Column(settings.name_of(axis)) for axis in tail)]
     return Sheet(
-        title=" · ".join((TITLE, settings.sentence([row for members in series.values() for row in members]))),
+        title=" · ".join((NAME, settings.sentence([row for members in series.values() for row in members]))),
         columns=(
             *head,
             Column("a", intercepts.unit),
@@ -67,6 +67,7 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
         keys=len(axes),
         labels=len(head),
         legend=_LEGEND,
+        name=NAME,
     )
 
 

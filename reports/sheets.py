@@ -57,6 +57,8 @@ class Sheet:
     labels: int = 0
     notes: tuple[str, ...] = ()
     legend: tuple[str, ...] = ()
+    name: str = ""
+    """What it is a table of, where that is not all that was measured; the title begins with it."""
 
 
 class Notes:
