@@ -16,6 +16,8 @@ MEANINGS: Mapping[str, str] = {
     "gradients kept allocated, less its level before the step.",
     "peak_bytes": "Peak is the highest level of the allocator over one whole training step: forward, loss, backward, "
     "optimiser.",
+    "activation_parts": "What was allocated in a block's forward, its rerun or its backward is that block's; what was "
+    "allocated outside the blocks is the head's and the loss's; states are those of the residual stream.",
     "side_bytes": "Side bits are the parities of eq. 20, one bit an element and block, as held at the end of the "
     "forward.",
     "bits_per_activation": "Bits per activation is the slope of activation memory against depth, per block and "
@@ -46,6 +48,11 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "memory-batch": (
         "Activation memory against batch size; of several seeds, the lower median.",
         ("activation_bytes",),
+    ),
+    "memory-parts": (
+        "Where the bytes are at the highest moment of forward and backward (activation memory, above what was there "
+        "before) and of a whole training step. In grey, what no method changes; parts too small to see are not named.",
+        ("activation_bytes", "peak_bytes", "activation_parts", "side_bytes"),
     ),
     "throughput": (
         "Training rate relative to standard's: median and range of paired rounds (a bar may run off the top). The "

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from bench.errors import UsageError
 from reports import units
-from reports.figures import by_axis, by_bits, by_block, rate, style, tradeoff
+from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -46,6 +46,7 @@ class Drawing:
     numbers: Callable[[pd.DataFrame], pd.DataFrame]
     setting: Callable[[pd.DataFrame], str]
     needs: str
+    size: Callable[[pd.DataFrame], tuple[float, float]] = lambda _: style.COLUMN
 
 
 def _memory(axis: str, draw: Callable[[pd.DataFrame, Axes | None], Axes] | None = None) -> Drawing:
@@ -62,6 +63,13 @@ FIGURES: Mapping[str, Drawing] = {
     "memory-depth": _memory("depth", by_axis.memory_depth),
     "memory-width": _memory("width"),
     "memory-batch": _memory("batch"),
+    "memory-parts": Drawing(
+        by_part.memory_parts,
+        by_part.memory_parts_numbers,
+        by_part.memory_parts_setting,
+        by_part.NEEDS,
+        by_part.memory_parts_size,
+    ),
     "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.throughput_setting, rate.NEEDS),
     "memory-speed": Drawing(
         tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.memory_speed_setting, tradeoff.NEEDS
@@ -108,7 +116,7 @@ def save(
     sheet = _sheet(style_file) if style_file is not None else {}
     # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
-        width, height = size or sheet.get("figure.figsize", style.COLUMN)
+        width, height = size or sheet.get("figure.figsize", drawing.size(frame))
         figure = Figure(figsize=(width, height), layout="constrained")
         drawing.draw(frame, figure.add_subplot())
         paths = [directory / f"{name}.{format_}" for format_ in formats]

@@ -1,0 +1,265 @@
+"""Where the bytes are: activation memory and whole-step peak of each method, stacked from their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.patches import Patch
+
+from bench import parts
+from bench.parts import PartName
+from reports import breakdown, units
+from reports.figures import select, style
+from reports.frame import rows
+from reports.settings import Row
+
+NEEDS = "cases of which it was measured what their memory is made of"
+NAMES: Final[Mapping[PartName, str]] = {
+    "parameters": "parameters",
+    "gradients": "gradients",
+    "optimizer_state": "optimiser state",
+    "input": "batch",
+    "residual_states": "residual states",
+    "side_bits": "side bits",
+    "rng_states": "RNG states",
+    "block": "blocks",
+    "head_and_loss": "head and loss",
+    "optimizer_step": "optimiser step",
+    "other": "other",
+}
+TITLES: Final = {"activation_bytes": "activation memory", "peak_bytes": "whole-step peak"}
+_WIDE = 3.25
+"""Inches: a column of a page."""
+_ROW = 0.145
+"""Inches: the height of a bar with the space around it."""
+_HEADING, _GAP = 0.9, 0.5
+"""Rows that the heading of a figure takes, and the space between two figures."""
+_LEGEND_COLUMNS = 3
+_SEEN_POINTS = 2.0
+"""A part narrower than this, in points, is told by a number of its own, as colour alone may not be seen."""
+_CHARACTER_POINTS = 4.1
+_ALWAYS: Final[tuple[PartName, ...]] = ("side_bits",)
+"""Named in the legend even where it is too thin to be seen: it is told by its number."""
+
+
+@dataclass(frozen=True)
+class Fill:
+    """How one part is drawn: colour and hatch each tell it from its neighbours, so that print in grey will do."""
+
+    color: str
+    hatch: str = ""
+    ink: str = "white"
+    """Of the hatch."""
+
+
+FILLS: Final[Mapping[PartName, Fill]] = {
+    # What no method changes is grey, so that the colours are what it is about. These are of Paul Tol's muted scheme,
+    # safe for colour-blind eyes, and none of them is a method's.
+    "parameters": Fill("#555555"),
+    "gradients": Fill("#8c8c8c", "/////"),
+    "optimizer_state": Fill("#bbbbbb"),
+    "input": Fill("#e2e2e2", ".....", "#777777"),
+    "residual_states": Fill("#332288"),
+    "side_bits": Fill("#cc6677"),
+    "rng_states": Fill("#999933", "xxxxx"),
+    "block": Fill("#ddcc77"),
+    "head_and_loss": Fill("#44aa99", "\\\\\\\\\\"),
+    "optimizer_step": Fill("#882255", "....."),
+    "other": Fill("#ffffff", "/////", "#555555"),
+}
+
+
+def memory_parts_numbers(frame: pd.DataFrame) -> pd.DataFrame:
+    """What `memory_parts` plots: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
+    bytes, and a column for each part that occurs, of which they are the sum.
+
+    A case that failed is a row with its status and no bytes. Without parts there are no rows."""
+    chosen = _chosen(rows(frame))
+    found = []
+    for figure in breakdown.FIGURES:
+        held = [(row, breakdown.held(row, figure)) for row in chosen]
+        if all(one is None for _, one in held):
+            continue
+        found += [
+            {"figure": figure.total, **row, "bytes": row[figure.total] if one else None, "held": one}
+            for row, one in held
+            if one is not None or row["status"] != "ok"
+        ]
+    names = parts.names(row["held"] for row in found if row["held"])
+    for row in found:
+        row |= {name: None if row["held"] is None else row["held"].get(name, 0) for name in names}
+    schema = {"figure": "string", **select.VERSION, "status": "string", "bytes": "Int64"}
+    return select.numbers(found, schema | dict.fromkeys(names, "Int64"))
+
+
+def memory_parts_setting(frame: pd.DataFrame) -> str:
+    """Which of several settings `memory_parts` draws, in words; empty where there is only one."""
+    found = rows(frame)
+    return select.setting(found, _chosen(found), breakdown.has_parts)
+
+
+def memory_parts_size(frame: pd.DataFrame) -> tuple[float, float]:
+    """Inches, width and height, that `memory_parts` needs: a column wide, and as high as there are bars."""
+    numbers = memory_parts_numbers(frame)
+    figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
+    legend = -(-names // _LEGEND_COLUMNS) + bool(memory_parts_setting(frame))
+    height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
+    return _WIDE, round(max(style.COLUMN[1], height), 2)
+
+
+def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draws what activation memory and whole-step peak are made of, a bar a method, into `ax` or a new figure: at the
+    largest point where the most methods have parts.
+
+    Returns the axes. Raises: UsageError where no case has parts."""
+    table = memory_parts_numbers(frame)
+    bars = select.required(table, NEEDS)
+    names = _parts_of(table)
+    unit = units.ByteScale.of(row["bytes"] for row in bars)
+    with style.axes(ax, memory_parts_size(frame)) as ax:
+        places, headings = _places(bars)
+        ends = [_text(row, unit) for row in bars]
+        low, high = _limits(ax, bars, ends, unit)
+        ax.set_xlim(low, high)
+        ax.set_ylim(max(places) + 0.6, min(headings.values()) - 0.6)
+        ax.axvline(0, color="0.2", linewidth=0.6)
+        visible = _SEEN_POINTS * (high - low) / _axes_points(ax) * unit.factor
+        for row, place, text in zip(bars, places, ends, strict=True):
+            _stack(ax, row, place, names, unit)
+            side = row.get("side_bits") or 0
+            thin = [f"side bits {units.size(side)}"] if 0 < side < visible else []
+            _tell(ax, place, (row["bytes"] or 0) / unit.factor, [text, *thin])
+        for figure, place in headings.items():
+            _head(ax, TITLES[figure], place)
+        ax.set_yticks(places, [row["method"] for row in bars])
+        ax.tick_params(axis="y", length=0)
+        ax.spines["left"].set_visible(False)
+        ax.grid(visible=True, axis="x")
+        ax.grid(visible=False, axis="y")
+        ax.set_xlabel(f"memory ({unit.unit})")
+        shown = [name for name in names if any(abs(row[name] or 0) >= visible / 4 for row in bars) or name in _ALWAYS]
+        _legend(ax, shown, memory_parts_setting(frame))
+    return ax
+
+
+def _chosen(found: Sequence[Row]) -> list[Row]:
+    """The rows of the one setting that is drawn, one a method."""
+
+    def worth(members: Sequence[Row]) -> tuple[object, ...]:
+        return len({row["method"] for row in members if breakdown.has_parts(row)}), *select.row_size(members[0])
+
+    return select.one_version(max(breakdown.points(found), key=worth, default=[]))
+
+
+def _parts_of(numbers: pd.DataFrame) -> tuple[PartName, ...]:
+    return tuple(name for name in parts.NAMES if name in numbers.columns)
+
+
+def _places(bars: Sequence[Row]) -> tuple[list[float], dict[str, float]]:
+    """The height of each bar and of the heading of each figure, downwards, in rows."""
+    places: list[float] = []
+    headings: dict[str, float] = {}
+    place = -_GAP
+    for row in bars:
+        if row["figure"] not in headings:
+            place += _GAP
+            headings[row["figure"]] = place
+            place += _HEADING
+        places.append(place)
+        place += 1
+    return places, headings
+
+
+def _limits(ax: Axes, bars: Sequence[Row], texts: Sequence[str], unit: units.ByteScale) -> tuple[float, float]:
+    """The ends of the axis, with room behind each bar for its text, and for what is below 0."""
+    width = _axes_points(ax)
+    ends = []
+    for row, text in zip(bars, texts, strict=True):
+        share = min(0.8, (len(text) + 1) * _CHARACTER_POINTS / width)
+        ends.append((row["bytes"] or 0) / unit.factor / (1 - share))
+    lowest = min((row[name] or 0) for row in bars for name in row if name in parts.NAMES) / unit.factor
+    return min(0.0, 1.1 * lowest), 1.02 * max(ends)
+
+
+def _axes_points(ax: Axes) -> float:
+    """About the width of the axes. Before the layout is run they are wider than they will be."""
+    figure = ax.get_figure(root=True)
+    inches = figure.bbox.width / figure.dpi if figure is not None else _WIDE
+    return float(ax.get_position().width * inches * 72 * 0.85)
+
+
+def _stack(ax: Axes, row: Row, place: float, names: Iterable[PartName], unit: units.ByteScale) -> None:
+    """The parts of one bar, those below 0 to the left of it."""
+    right = left = 0.0
+    for name in names:
+        size = (row[name] or 0) / unit.factor
+        if not size:
+            continue
+        fill = FILLS[name]
+        start = right if size > 0 else left
+        ax.barh(place, size, 0.74, start, color=fill.color, hatch=fill.hatch, edgecolor=fill.ink, linewidth=0)
+        ax.plot([start + size] * 2, [place - 0.37, place + 0.37], color="white", linewidth=0.4)
+        right, left = (right + size, left) if size > 0 else (right, left + size)
+
+
+def _text(row: Row, scale: units.ByteScale) -> str:
+    return scale.number(row["bytes"]) if row["bytes"] is not None else str(row["status"])
+
+
+def _tell(ax: Axes, place: float, end: float, texts: Sequence[str]) -> None:
+    """Text behind a bar, the first in black."""
+    after: Any = "data"
+    at, gap = (end, place), 3.0
+    for text, color in zip(texts, ("0.1", style.ink(FILLS["side_bits"].color)), strict=False):
+        after = ax.annotate(
+            text,
+            xy=at,
+            xycoords=after,
+            xytext=(gap, 0),
+            textcoords="offset points",
+            fontsize="small",
+            color=color,
+            verticalalignment="center_baseline",
+            annotation_clip=False,
+        )
+        # The next one begins where this one ends.
+        at, gap = (1.0, 0.5), 5.0
+
+
+def _head(ax: Axes, text: str, place: float) -> None:
+    ax.annotate(
+        text,
+        xy=(0, place),
+        xycoords=("axes fraction", "data"),
+        fontsize="small",
+        fontweight="bold",
+        color="0.2",
+        verticalalignment="center",
+        annotation_clip=False,
+    )
+
+
+def _legend(ax: Axes, names: Sequence[PartName], setting: str) -> None:
+    """The parts that occur, above the axes and flush with their right end."""
+    handles = [
+        Patch(facecolor=fill.color, hatch=fill.hatch, edgecolor=fill.ink, linewidth=0, label=NAMES[name])
+        for name in names
+        for fill in (FILLS[name],)
+    ]
+    ax.legend(
+        handles=handles,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=_LEGEND_COLUMNS,
+        columnspacing=1.0,
+        handletextpad=0.4,
+        handlelength=1.2,
+        handleheight=0.9,
+        title=setting or None,
+        title_fontsize="small",
+        alignment="left",
+    )
