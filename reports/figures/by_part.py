@@ -9,6 +9,7 @@ from typing import Any, Final
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from bench import parts
 from bench.parts import PartName
@@ -32,8 +33,6 @@ NAMES: Final[Mapping[PartName, str]] = {
     "other": "other",
 }
 TITLES: Final = {"activation_bytes": "activation memory", "peak_bytes": "whole-step peak"}
-_WIDE = 3.25
-"""Inches: a column of a page."""
 _ROW = 0.145
 """Inches: the height of a bar with the space around it."""
 _HEADING, _GAP = 0.9, 0.5
@@ -78,37 +77,20 @@ def memory_parts_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     bytes, and a column for each part that occurs, of which they are the sum.
 
     A case that failed is a row with its status and no bytes. Without parts there are no rows."""
-    chosen = _chosen(rows(frame))
-    found = []
-    for figure in breakdown.FIGURES:
-        held = [(row, breakdown.held(row, figure)) for row in chosen]
-        if all(one is None for _, one in held):
-            continue
-        found += [
-            {"figure": figure.total, **row, "bytes": row[figure.total] if one else None, "held": one}
-            for row, one in held
-            if one is not None or row["status"] != "ok"
-        ]
-    names = parts.names(row["held"] for row in found if row["held"])
-    for row in found:
-        row |= {name: None if row["held"] is None else row["held"].get(name, 0) for name in names}
-    schema = {"figure": "string", **select.VERSION, "status": "string", "bytes": "Int64"}
-    return select.numbers(found, schema | dict.fromkeys(names, "Int64"))
+    return _numbers(_chosen(rows(frame)))
 
 
 def memory_parts_setting(frame: pd.DataFrame) -> str:
     """Which of several settings `memory_parts` draws, in words; empty where there is only one."""
     found = rows(frame)
-    return select.setting(found, _chosen(found), breakdown.has_parts)
+    return _setting(found, _chosen(found))
 
 
 def memory_parts_size(frame: pd.DataFrame) -> tuple[float, float]:
     """Inches, width and height, that `memory_parts` needs: a column wide, and as high as there are bars."""
-    numbers = memory_parts_numbers(frame)
-    figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
-    legend = -(-names // _LEGEND_COLUMNS) + bool(memory_parts_setting(frame))
-    height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
-    return _WIDE, round(max(style.COLUMN[1], height), 2)
+    found = rows(frame)
+    chosen = _chosen(found)
+    return _size(_numbers(chosen), _setting(found, chosen))
 
 
 def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -116,11 +98,13 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     largest point where the most methods have parts.
 
     Returns the axes. Raises: UsageError where no case has parts."""
-    table = memory_parts_numbers(frame)
+    found = rows(frame)
+    chosen = _chosen(found)
+    table, setting = _numbers(chosen), _setting(found, chosen)
     bars = select.required(table, NEEDS)
     names = _parts_of(table)
     unit = units.ByteScale.of(row["bytes"] for row in bars)
-    with style.axes(ax, memory_parts_size(frame)) as ax:
+    with style.axes(ax, _size(table, setting)) as ax:
         places, headings = _places(bars)
         ends = [_text(row, unit) for row in bars]
         low, high = _limits(ax, bars, ends, unit)
@@ -140,9 +124,10 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.spines["left"].set_visible(False)
         ax.grid(visible=True, axis="x")
         ax.grid(visible=False, axis="y")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick(value)))
         ax.set_xlabel(f"memory ({unit.unit})")
         shown = [name for name in names if any(abs(row[name] or 0) >= visible / 4 for row in bars) or name in _ALWAYS]
-        _legend(ax, shown, memory_parts_setting(frame))
+        _legend(ax, shown, setting)
     return ax
 
 
@@ -153,6 +138,35 @@ def _chosen(found: Sequence[Row]) -> list[Row]:
         return len({row["method"] for row in members if breakdown.has_parts(row)}), *select.row_size(members[0])
 
     return select.one_version(max(breakdown.points(found), key=worth, default=[]))
+
+
+def _numbers(chosen: Sequence[Row]) -> pd.DataFrame:
+    found = []
+    for figure in breakdown.FIGURES:
+        held = [(row, breakdown.held(row, figure)) for row in chosen]
+        if all(one is None for _, one in held):
+            continue
+        found += [
+            {"figure": figure.total, **row, "bytes": None if one is None else row[figure.total], "held": one}
+            for row, one in held
+            if one is not None or row["status"] != "ok"
+        ]
+    names = parts.names(row["held"] for row in found if row["held"] is not None)
+    for row in found:
+        row |= {name: None if row["held"] is None else row["held"].get(name, 0) for name in names}
+    schema = {"figure": "string", **select.VERSION, "status": "string", "bytes": "Int64"}
+    return select.numbers(found, schema | dict.fromkeys(names, "Int64"))
+
+
+def _setting(found: Sequence[Row], chosen: Sequence[Row]) -> str:
+    return select.setting(found, chosen, breakdown.has_parts)
+
+
+def _size(numbers: pd.DataFrame, setting: str) -> tuple[float, float]:
+    figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
+    legend = -(-names // _LEGEND_COLUMNS) + bool(setting)
+    height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
+    return style.COLUMN[0], round(max(style.COLUMN[1], height), 2)
 
 
 def _parts_of(numbers: pd.DataFrame) -> tuple[PartName, ...]:
@@ -188,7 +202,7 @@ def _limits(ax: Axes, bars: Sequence[Row], texts: Sequence[str], unit: units.Byt
 def _axes_points(ax: Axes) -> float:
     """About the width of the axes. Before the layout is run they are wider than they will be."""
     figure = ax.get_figure(root=True)
-    inches = figure.bbox.width / figure.dpi if figure is not None else _WIDE
+    inches = figure.bbox.width / figure.dpi if figure is not None else style.COLUMN[0]
     return float(ax.get_position().width * inches * 72 * 0.85)
 
 
@@ -213,12 +227,12 @@ def _text(row: Row, scale: units.ByteScale) -> str:
 def _tell(ax: Axes, place: float, end: float, texts: Sequence[str]) -> None:
     """Text behind a bar, the first in black."""
     after: Any = "data"
-    at, gap = (end, place), 3.0
+    gap = 3.0
     for text, color in zip(texts, ("0.1", style.ink(FILLS["side_bits"].color)), strict=False):
         after = ax.annotate(
             text,
-            xy=at,
-            xycoords=after,
+            xy=(end, place),
+            xycoords=(after, "data"),
             xytext=(gap, 0),
             textcoords="offset points",
             fontsize="small",
@@ -227,7 +241,7 @@ def _tell(ax: Axes, place: float, end: float, texts: Sequence[str]) -> None:
             annotation_clip=False,
         )
         # The next one begins where this one ends.
-        at, gap = (1.0, 0.5), 5.0
+        end, gap = 1.0, 5.0
 
 
 def _head(ax: Axes, text: str, place: float) -> None:
@@ -235,6 +249,8 @@ def _head(ax: Axes, text: str, place: float) -> None:
         text,
         xy=(0, place),
         xycoords=("axes fraction", "data"),
+        xytext=(2, 0),
+        textcoords="offset points",
         fontsize="small",
         fontweight="bold",
         color="0.2",
