@@ -34,8 +34,6 @@ _PLAIN: Final[tuple[PartName, ...]] = ("parameters", "gradients", "optimizer_sta
 """The parts whose names say what they are."""
 SIZES = ("depth", "width", "heads", "seq", "batch")
 """The axes that make a case larger: of each setting the table has one point of them."""
-_NEGLIGIBLE = 1e-4
-"""A part below this share of the largest total does not decide on the unit of all."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +43,17 @@ class Figure:
     name: str
     total: str
     parts: str
+    above: tuple[PartName, ...] = ()
+    """The parts that were there before, and are not counted."""
 
 
 FIGURES: Final = (
-    Figure("activ.", "activation_bytes", "activation_parts"),
+    Figure(
+        "activ.",
+        "activation_bytes",
+        "activation_parts",
+        above=("parameters", "gradients", "optimizer_state", "input", "optimizer_step"),
+    ),
     Figure("peak", "peak_bytes", "peak_parts"),
 )
 
@@ -98,14 +103,18 @@ def breakdown(rows: Sequence[Row]) -> Sheet | None:
         for figure in FIGURES
         if any(held(row, figure) is not None for row in chosen)
     }
-    of_figure = {figure: parts.names(one for _, one in found if one) for figure, found in sums.items()}
-    names = [name for name in parts.NAMES if any(name in shown for shown in of_figure.values())]
-    scale = _scale(sums)
+    terms = [one for found in sums.values() for _, one in found if one is not None]
+    names = parts.names(terms)
+    scale = units.ByteScale.of_sums(
+        (row[figure.total] for figure, found in sums.items() for row, _ in found),
+        (size for one in terms for size in one.values()),
+    )
     axes = settings.varying(chosen, leave_out=(*METHOD_AXES, "seed"))
     tail = settings.of_the_method(chosen)
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
     for figure, found in sums.items():
+        counted = {name for _, one in found for name in one or ()} | set(names) - set(figure.above)
         for row, bytes_of in found:
             before, point = point, (figure, *(row[axis] for axis in axes))
             cells = (
@@ -113,7 +122,7 @@ def breakdown(rows: Sequence[Row]) -> Sheet | None:
                 *(axis_cell(row, axis) for axis in axes),
                 Cell(row["method"]),
                 *(axis_cell(row, axis) for axis in tail),
-                *(_part(bytes_of, name, scale, counted=name in of_figure[figure]) for name in names),
+                *(_part(bytes_of, name, scale, counted=name in counted) for name in names),
                 _total(row, figure, scale),
             )
             lines.append(Line(cells, opens=point != before))
@@ -146,12 +155,6 @@ def _versions(members: Sequence[Row]) -> list[Row]:
         if has_parts(row) or row["status"] != "ok":
             best[key] = max(best.get(key, row), row, key=worth)
     return sorted(best.values(), key=lambda row: method_rank(row["method"]))
-
-
-def _scale(sums: Mapping[Figure, Sequence[tuple[Row, Mapping[PartName, int] | None]]]) -> units.ByteScale:
-    totals = [row[figure.total] for figure, found in sums.items() for row, _ in found if row[figure.total] is not None]
-    sizes = [abs(size) for found in sums.values() for _, one in found if one for size in one.values()]
-    return units.ByteScale.of([*totals, *(size for size in sizes if size >= _NEGLIGIBLE * max(totals))])
 
 
 def _part(found: Mapping[PartName, int] | None, name: PartName, scale: units.ByteScale, *, counted: bool) -> Cell:

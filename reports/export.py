@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 import msgspec
 import pandas as pd
 
+from bench import parts
 from bench.errors import UsageError
+from reports.breakdown import FIGURES
 from reports.contents import sheets
 from reports.frame import rows
 from reports.sheets import Cell, Sheet
@@ -41,9 +43,23 @@ def export(frame: pd.DataFrame, format_: str) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A line a case. Lists and parts, such as `step_seconds`, are left to JSON: a field has one value."""
-    scalars = [name for name in frame.columns if frame[name].dtype != object]
-    return frame[scalars].to_csv(index=False, lineterminator="\n")
+    """A line a case. A field has one value: lists, such as `step_seconds`, are left to JSON, and of the parts of a
+    figure each has the bytes over all blocks, as in `peak_parts.side_bits`."""
+    scalars = frame[[name for name in frame.columns if frame[name].dtype != object]]
+    return pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns").to_csv(
+        index=False, lineterminator="\n"
+    )
+
+
+def _parts(frame: pd.DataFrame, field: str) -> pd.DataFrame:
+    """A column for each part there can be: 0 for one that a measured figure does not have, null without parts."""
+    sums = [None if held is None else parts.totals(held) for held in frame[field]]
+    return pd.DataFrame(
+        {
+            f"{field}.{name}": pd.Series([None if one is None else one.get(name, 0) for one in sums], dtype="Int64")
+            for name in parts.NAMES
+        }
+    )
 
 
 def json(frame: pd.DataFrame) -> str:

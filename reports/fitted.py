@@ -30,9 +30,7 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
     firsts = [members[0] for members in series.values()]
     axes = settings.varying(firsts, leave_out=(*METHOD_AXES, "depth"))
     tail = settings.of_the_method(firsts)
-    intercepts, slopes = (
-        units.ByteScale.of(round(row[name]) for row in firsts) for name in ("law_intercept_bytes", "law_slope_bytes")
-    )
+    intercepts, slopes = (_scale([row[name] for row in firsts]) for name in ("law_intercept_bytes", "law_slope_bytes"))
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
     for members in series.values():
@@ -69,6 +67,11 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
         legend=_LEGEND,
         name=NAME,
     )
+
+
+def _scale(sizes: Sequence[float]) -> units.ByteScale:
+    """One unit for a column. A method that keeps next to nothing a block has no say in it."""
+    return units.ByteScale.of(round(abs(size)) for size in sizes if abs(size) * 10_000 >= max(map(abs, sizes)))
 
 
 def _against_floor(row: Row) -> tuple[Cell, Cell, Cell]:

@@ -53,6 +53,17 @@ class ByteScale:
         least = smallest / _FACTORS[unit]
         return cls(unit, 1 if least >= 9.995 else 2 if least >= 0.0995 else 3)
 
+    @classmethod
+    def of_sums(cls, sums: Iterable[int | None], terms: Iterable[int]) -> ByteScale:
+        """The unit of `sums`, with the decimals that the smallest of `terms` needs: two or three, but for whole bytes.
+        Terms of less than a ten-thousandth of the largest sum need none."""
+        totals = [total for total in sums if total]
+        scale = cls.of(totals)
+        least = max(totals, default=0) / 10_000
+        small = min((abs(term) for term in terms if abs(term) >= max(1, least)), default=scale.factor)
+        decimals = 2 if small >= 0.0995 * scale.factor else 3
+        return cls(scale.unit, 0 if scale.unit == "B" else max(scale.decimals, decimals))
+
     def number(self, value: int | None) -> str:
         """`value` in this scale, without the unit; `<0.01` for what would round to nothing."""
         if value is None:

@@ -56,8 +56,8 @@ class Fill:
 
 
 FILLS: Final[Mapping[PartName, Fill]] = {
-    # What no method changes is grey, so that the colours are what it is about. These are of Paul Tol's muted scheme,
-    # safe for colour-blind eyes, and none of them is a method's.
+    # What is no method's business is grey, so that the colours are what it is about. These are of Paul Tol's muted
+    # scheme, safe for colour-blind eyes, and none of them is a method's.
     "parameters": Fill("#555555"),
     "gradients": Fill("#8c8c8c", "/////"),
     "optimizer_state": Fill("#bbbbbb"),

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
 
@@ -89,6 +89,34 @@ def setting(name: str, frame: pd.DataFrame) -> str:
 
     Raises: UsageError for an unknown name."""
     return _known(name).setting(frame)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of drawing several figures."""
+
+    paths: tuple[Path, ...]
+    """Of the files, in the order written."""
+    refused: Mapping[str, BenchError]
+    """Why the others could not be drawn, by their names."""
+
+
+def save_all(
+    frame: pd.DataFrame,
+    directory: Path,
+    *,
+    size: tuple[float, float] | None = None,
+    style_file: Path | None = None,
+) -> Drawn:
+    """Every figure that the frame has the numbers for, as `save` writes it; one that cannot be drawn stops no other."""
+    paths: list[Path] = []
+    refused: dict[str, BenchError] = {}
+    for name in available(frame):
+        try:
+            paths += save(name, frame, directory, size=size, style_file=style_file)
+        except BenchError as error:
+            refused[name] = error
+    return Drawn(tuple(paths), refused)
 
 
 def save(
