@@ -60,8 +60,8 @@ FILLS: Final[Mapping[PartName, Fill]] = {
     # scheme, safe for colour-blind eyes, and none of them is a method's.
     "parameters": Fill("#555555"),
     "gradients": Fill("#8c8c8c", "/////"),
-    "optimizer_state": Fill("#bbbbbb"),
-    "input": Fill("#e2e2e2", ".....", "#777777"),
+    "optimizer_state": Fill("#c4c4c4", ".....", "#777777"),
+    "input": Fill("#e2e2e2", "xxxxx", "#999999"),
     "residual_states": Fill("#332288"),
     "side_bits": Fill("#cc6677"),
     "rng_states": Fill("#999933", "xxxxx"),
@@ -106,17 +106,20 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     unit = units.ByteScale.of(row["bytes"] for row in bars)
     with style.axes(ax, _size(table, setting)) as ax:
         places, headings = _places(bars)
-        ends = [_text(row, unit) for row in bars]
-        low, high = _limits(ax, bars, ends, unit)
-        ax.set_xlim(low, high)
+        texts = [[unit.number(row["bytes"]) if row["bytes"] is not None else row["status"]] for row in bars]
+        width = _points(ax, bars)
+        low, high = _limits(width, bars, texts)
+        visible = _SEEN_POINTS * max(1.0, high - low) / width
+        for row, text in zip(bars, texts, strict=True):
+            if 0 < (row.get("side_bits") or 0) < visible:
+                text.append(f"side bits {units.size(row['side_bits'])}")
+        low, high = _limits(width, bars, texts)
+        ax.set_xlim(low / unit.factor, high / unit.factor)
         ax.set_ylim(max(places) + 0.6, min(headings.values()) - 0.6)
         ax.axvline(0, color="0.2", linewidth=0.6)
-        visible = _SEEN_POINTS * (high - low) / _axes_points(ax) * unit.factor
-        for row, place, text in zip(bars, places, ends, strict=True):
+        for row, place, text in zip(bars, places, texts, strict=True):
             _stack(ax, row, place, names, unit)
-            side = row.get("side_bits") or 0
-            thin = [f"side bits {units.size(side)}"] if 0 < side < visible else []
-            _tell(ax, place, (row["bytes"] or 0) / unit.factor, [text, *thin])
+            _tell(ax, place, _end(row) / unit.factor, text)
         for figure, place in headings.items():
             _head(ax, TITLES[figure], place)
         ax.set_yticks(places, [row["method"] for row in bars])
@@ -166,7 +169,7 @@ def _size(numbers: pd.DataFrame, setting: str) -> tuple[float, float]:
     figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
     legend = -(-names // _LEGEND_COLUMNS) + bool(setting)
     height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
-    return style.COLUMN[0], round(max(style.COLUMN[1], height), 2)
+    return style.COLUMN[0], round(height, 2)
 
 
 def _parts_of(numbers: pd.DataFrame) -> tuple[PartName, ...]:
@@ -188,22 +191,32 @@ def _places(bars: Sequence[Row]) -> tuple[list[float], dict[str, float]]:
     return places, headings
 
 
-def _limits(ax: Axes, bars: Sequence[Row], texts: Sequence[str], unit: units.ByteScale) -> tuple[float, float]:
-    """The ends of the axis, with room behind each bar for its text, and for what is below 0."""
-    width = _axes_points(ax)
+def _limits(width: float, bars: Sequence[Row], texts: Sequence[Sequence[str]]) -> tuple[float, float]:
+    """The ends of an axis of `width` points, in bytes: with room behind each bar for its texts, and for what is below
+    0."""
     ends = []
     for row, text in zip(bars, texts, strict=True):
-        share = min(0.8, (len(text) + 1) * _CHARACTER_POINTS / width)
-        ends.append((row["bytes"] or 0) / unit.factor / (1 - share))
-    lowest = min((row[name] or 0) for row in bars for name in row if name in parts.NAMES) / unit.factor
-    return min(0.0, 1.1 * lowest), 1.02 * max(ends)
+        share = (sum(map(len, text)) + 2 * len(text)) * _CHARACTER_POINTS / width
+        ends.append(_end(row) / (1 - min(0.8, share)))
+    return min(0.0, 1.1 * min(_sizes(row)[-1] for row in bars)), 1.02 * max(ends)
 
 
-def _axes_points(ax: Axes) -> float:
-    """About the width of the axes. Before the layout is run they are wider than they will be."""
+def _sizes(row: Row) -> list[int]:
+    """The bytes of the row's parts, the largest first; a 0 where it has none."""
+    return sorted((row[name] or 0 for name in parts.NAMES if name in row), reverse=True)
+
+
+def _end(row: Row) -> int:
+    """Where its bar ends."""
+    return sum(size for size in _sizes(row) if size > 0)
+
+
+def _points(ax: Axes, bars: Sequence[Row]) -> float:
+    """About how many points wide the axes will be: before the layout is run they know nothing of their labels."""
     figure = ax.get_figure(root=True)
     inches = figure.bbox.width / figure.dpi if figure is not None else style.COLUMN[0]
-    return float(ax.get_position().width * inches * 72 * 0.85)
+    whole = ax.get_position().width / 0.775 * inches * 72
+    return float(max(0.3 * whole, whole - 20 - _CHARACTER_POINTS * max(len(row["method"]) for row in bars)))
 
 
 def _stack(ax: Axes, row: Row, place: float, names: Iterable[PartName], unit: units.ByteScale) -> None:
@@ -218,10 +231,6 @@ def _stack(ax: Axes, row: Row, place: float, names: Iterable[PartName], unit: un
         ax.barh(place, size, 0.74, start, color=fill.color, hatch=fill.hatch, edgecolor=fill.ink, linewidth=0)
         ax.plot([start + size] * 2, [place - 0.37, place + 0.37], color="white", linewidth=0.4)
         right, left = (right + size, left) if size > 0 else (right, left + size)
-
-
-def _text(row: Row, scale: units.ByteScale) -> str:
-    return scale.number(row["bytes"]) if row["bytes"] is not None else str(row["status"])
 
 
 def _tell(ax: Axes, place: float, end: float, texts: Sequence[str]) -> None:
@@ -240,6 +249,8 @@ def _tell(ax: Axes, place: float, end: float, texts: Sequence[str]) -> None:
             verticalalignment="center_baseline",
             annotation_clip=False,
         )
+        # Where it reaches beyond the axes all the same, the layout must not shrink them for that.
+        after.set_in_layout(False)
         # The next one begins where this one ends.
         end, gap = 1.0, 5.0
 
