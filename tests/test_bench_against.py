@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ import pytest
 from synthetic_records import case, full
 from test_cli import CPU
 
+import cli
 from bench import against, check
 from bench.errors import BaselineError, BenchError, UsageError
 from bench.store import Run
@@ -131,6 +133,20 @@ def test_the_verdict_is_on_the_working_tree(repository: Path) -> None:
     assert found.reruns[found.regressions[0].case].startswith("bdia-bench run tiny.toml --method bdia")
 
 
+def test_check_against_is_a_command(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`check SUITE --against REV` exits with the verdict, progress on stderr and JSON last on stdout; a tolerance
+    counts here as well."""
+    line = ["check", "tiny.toml", "--against", "v1", "--timeout", "60", "--out", "kept", "--json"]
+    assert cli.execute(line) == 1
+    out, err = capsys.readouterr()
+    found = json.loads(out.splitlines()[-1])
+    assert (found["verdict"], found["run"], found["counts"]["worse"]) == ("failed", "the working tree", 1)
+    assert found["baseline"].startswith("v1 (")
+    assert err.splitlines()[-1] == "[1/1] a row of progress"
+    assert "--update" not in out
+    assert cli.execute(["check", "tiny.toml", "--against", "v1", "--tolerance", "1KiB"]) == 0
+
+
 def test_the_tools_own_repository_runs_the_code_of_each_side(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,13 +156,12 @@ def test_the_tools_own_repository_runs_the_code_of_each_side(
     commit("own")
     Path("bytes").write_text("3000")
     monkeypatch.setattr(against, "ROOT", repository)
-    assert measured(asked(revision="own", suite="tiny.toml"))[0] == (2000, 3000)
-    assert measured(asked(revision="own", suite="tiny.toml"))[0] == (2000, 3000)
+    assert measured(asked(revision="own"))[0] == (2000, 3000)
     git("worktree", "add", "-q", str(tmp_path / "beside"))
     monkeypatch.chdir(tmp_path / "beside")
     Path("bytes").write_text("4000")
     assert measured(asked(revision="own"))[0] == (2000, 4000)
-    assert [line[0] for line in lines(tmp_path)[1::2]] == [str(repository)] * 2 + [str(tmp_path / "beside")]
+    assert [line[0] for line in lines(tmp_path)[1::2]] == [str(repository), str(tmp_path / "beside")]
     monkeypatch.chdir(repository)
     with pytest.raises(UsageError, match=r"v1 \(.*\) has no cli.py"):
         measured(asked())
@@ -188,6 +203,16 @@ def test_nothing_is_left_out_of_the_commit(repository: Path) -> None:
     Path(".gitattributes").write_text("bytes export-ignore\n")
     commit("ignoring")
     assert measured(asked(revision="ignoring"))[0] == (2000, 2000)
+
+
+def test_filters_work_as_in_any_checkout(repository: Path) -> None:
+    """What git keeps in another form, as Git LFS does, is laid out as people see it."""
+    Path(".gitattributes").write_text("bytes filter=swapped\n")
+    git("config", "filter.swapped.clean", "sed s/2000/kept/")
+    git("config", "filter.swapped.smudge", "sed s/kept/2000/")
+    commit("filtered")
+    assert git("show", "filtered:bytes") == "kept"
+    assert measured(asked(revision="filtered"))[0] == (2000, 2000)
 
 
 def test_submodules_are_said_to_be_empty(repository: Path, tmp_path: Path) -> None:
