@@ -27,6 +27,7 @@ from bench.tolerance import Tolerances
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
     from bench.sides import Side
+    from reports.figures import Drawn
 
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -220,14 +221,9 @@ def run_command(
     found = frame(summary.records)
     page.show(found, "table", verdict(found))
     folder = prepared.directory / "figures"
-    drawn = []
-    for name in figures.available(found):
-        try:
-            drawn += figures.save(name, found, folder)
-        except BenchError as error:
-            # The run is measured and its exit code earned; what cannot be drawn now can be drawn later.
-            _note(f"figure {name} is not drawn: {error}")
-    print(f"Figures: {folder if drawn else 'none'}")
+    drawn = figures.save_all(found, folder)
+    _note_refused(drawn)
+    print(f"Figures: {folder if drawn.paths else 'none'}")
     if summary.failed:
         return errors.EXIT_FAILED_CASE
     measured = any(record.status == "ok" for record in summary.records)
@@ -282,11 +278,19 @@ def report_command(
         from reports import figures as drawing
 
         inches = None if size is None else drawing.parse_size(size)
-        pictures = drawing.DEFAULT_FORMATS if figure is None or format_ is None else (format_,)
-        for name in drawing.available(found) if figure is None else (figure,):
-            folder = figures or directory / "figures"
-            for path in drawing.save(name, found, folder, pictures, size=inches, style_file=style):
-                _note(f"written: {path}")
+        folder = figures or directory / "figures"
+        if figure is None:
+            drawn = drawing.save_all(found, folder, size=inches, style_file=style)
+            if drawn.refused and not drawn.paths:
+                # A size or a style that will do for no figure at all is a wrong request.
+                raise next(iter(drawn.refused.values()))
+            paths: Sequence[Path] = drawn.paths
+            _note_refused(drawn)
+        else:
+            pictures = drawing.DEFAULT_FORMATS if format_ is None else (format_,)
+            paths = drawing.save(figure, found, folder, pictures, size=inches, style_file=style)
+        for path in paths:
+            _note(f"written: {path}")
         if figure is not None and caption:
             print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
     return errors.EXIT_OK
@@ -424,6 +428,14 @@ def _print(lines: Iterable[str]) -> None:
 
 def _note(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
+
+
+def _note_refused(drawn: Drawn) -> None:
+    """What is measured can be drawn later: a figure that cannot be now costs no exit code."""
+    for name, error in drawn.refused.items():
+        _note(f"figure {name} is not drawn: {error}")
+    if not drawn.paths and not drawn.refused:
+        _note("no figure is drawn: these cases have the numbers for none")
 
 
 def _fail(error: object, code: int) -> int:
