@@ -242,6 +242,16 @@ def test_a_run_ends_with_tables_a_verdict_and_figures(
     assert {path.suffix for path in (tmp_path / "here" / "figures").iterdir()} == {".png", ".svg", ".csv"}
 
 
+def test_a_run_remembers_what_its_suite_tolerates(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, suite_file: Path
+) -> None:
+    """The tolerances of the suite are in `run.json`, so that the directory is enough to judge the run by."""
+    make_up(monkeypatch)
+    suite_file.write_text(SUITE + '[tolerance]\npeak_bytes = "1KiB"\n')
+    assert bench("run", suite_file, "--out", "here")[0] == 0
+    assert json.loads(Path("here/run.json").read_text())["tolerance"] == {"peak_bytes": "1KiB"}
+
+
 def test_the_directory_is_named_after_suite_and_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suite_file: Path
 ) -> None:
