@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
-import bdia.methods
 from bdia.errors import BdiaError
-from bench import axes, errors, models, suite
-from bench.case import MEASUREMENTS, Plan
+from bench import axes, errors, suite
 from bench.errors import BenchError, UsageError
+from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
@@ -131,6 +130,11 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _tolerance(text: str) -> str:
+    Tolerances().overlaid([text])
+    return text
+
+
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
@@ -141,6 +145,7 @@ Tolerance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METRIC=]T",
+        parser=_tolerance,
         help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
         "of one metric as in gradient_error=20x. May be repeated.",
     ),
@@ -199,7 +204,10 @@ def run_command(
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
-        return _list_plans(prepared.plans)
+        from reports import listed
+
+        _print(listed.plans(prepared.plans))
+        return errors.EXIT_OK
 
     from reports.progress import Live
 
@@ -225,13 +233,9 @@ def run_command(
 @app.command("list")
 def list_command() -> int:
     """Suites, methods and models."""
-    suites = [(name, suite.load(name).title) for name in suite.names()]
-    methods = [(method.name, method.summary) for method in bdia.methods.METHODS]
-    known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
-    for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
-        print(heading)
-        for name, summary in rows:
-            print(f"  {name:<18}{summary}")
+    from reports import listed
+
+    _print(listed.everything())
     return errors.EXIT_OK
 
 
@@ -420,18 +424,6 @@ def _pair(base: Path, head: Path) -> tuple[Side, Side]:
 def _print(lines: Iterable[str]) -> None:
     for line in lines:
         print(line)
-
-
-def _list_plans(plans: Sequence[Plan]) -> int:
-    for plan in plans:
-        measured = ", ".join(name for name in MEASUREMENTS if name in plan.measure)
-        print(f"{plan.case.label()}: {measured if plan.unsupported is None else f'unsupported, {plan.unsupported}'}")
-    print(f"{_cases(len(plans))}; nothing was measured (--dry-run)")
-    return errors.EXIT_OK
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def _note(message: str) -> None:

@@ -557,8 +557,8 @@ def test_compare_shows_two_runs_side_by_side(bench: Bench, finished: str) -> Non
     code, out, err = bench("compare", finished, "head")
     assert (code, err) == (0, "")
     assert "worse" in out
-    assert out.splitlines()[-1] == "finished -> head: 17 same, 1 worse"
-    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 18 same")
+    assert out.splitlines()[-1] == "finished -> head: 24 same, 1 worse"
+    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 25 same")
 
 
 def test_compare_tells_of_another_environment(bench: Bench, finished: str) -> None:
@@ -575,7 +575,7 @@ def test_check_passes_on_the_run_that_made_the_baseline(bench: Bench, finished: 
     assert (code, out) == (0, "ci/baseline.json: 6 cases written\n")
     code, out, err = bench("check", finished, "--baseline", "ci/baseline.json")
     assert (code, err) == (0, "")
-    assert out == "finished against ci/baseline.json: 18 same\n"
+    assert out == "finished against ci/baseline.json: 25 same\n"
 
 
 def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
@@ -587,8 +587,8 @@ def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
     worse, again, total = out.splitlines()
     assert worse.startswith("worse: bdia gpt depth=4 ")
     assert "peak_bytes" in worse
-    assert worse.endswith(" bytes")
-    assert total == "head against b.json: 17 same, 1 worse"
+    assert worse.endswith(" bytes (+<0.01%)")
+    assert total == "head against b.json: 24 same, 1 worse"
     command = again.partition("bdia-bench ")[2].split()
     code, out, _ = bench(*command, "--dry-run")
     assert code == 0
@@ -604,7 +604,7 @@ def test_check_fails_on_a_case_that_newly_fails(bench: Bench, finished: str) -> 
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
     assert "newly failing: bdia gpt depth=4" in out
-    assert out.splitlines()[-1].endswith("15 same, 1 newly failing")
+    assert out.splitlines()[-1].endswith("19 same, 1 newly failing")
 
 
 def test_check_fails_on_a_case_that_is_missing(bench: Bench, finished: str) -> None:
