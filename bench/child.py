@@ -158,7 +158,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     case, method = plan.case, resolve.method(plan.case.method)
     workload = _trained(plan)
     fields.update(_facts(workload, case))
-    unsupported, note = _look(workload, plan, fields), None
+    unsupported, note = _look(workload, plan, fields)
     # Beyond the exact range the error is measured, so there is nothing to hold it to.
     verify = plan.verify and unsupported is None
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
@@ -168,11 +168,11 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
-            note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
+            note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, **options)
-        fields["gradient_error"] = gradients.gradient_error
+        fields["gradient_error"], fields["gradient_block"] = gradients.gradient_error, gradients.gradient_block
         note = note or gradients.message
     return unsupported, note
 
@@ -200,9 +200,9 @@ def _examine(plan: Plan) -> Finished:
     return Finished(0, msgspec.to_builtins(found))
 
 
-def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
-    """Adds what one forward tells: the losses, the format of the stream and the headroom. Returns why the case is
-    unsupported, or None."""
+def _look(workload: Workload, plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
+    """Adds what one forward tells: the losses, the format of the stream, its rounding and the headroom. Returns why the
+    case is unsupported, and a note on the rounding, or None for each."""
     case = plan.case
     torch.manual_seed(case.seed)
     reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
@@ -210,18 +210,23 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
     fields["loss_plain"] = reading.loss_plain
     fields["stream_dtype"], fields["stream_elements"] = reading.stream_dtype, reading.stream_elements
     fields["blocks"] = reading.blocks
+    rounding, note = reading.rounding, None
+    if rounding is not None:
+        fields["rounding_error"], fields["rounding_block"] = rounding.rounding_error, rounding.rounding_block
+        note = rounding.message
     headroom = reading.headroom
     if headroom is None:
-        return None
+        return None, note
     fields["max_abs"], fields["largest_bits"] = headroom.max_abs, headroom.largest_bits
     if headroom.exact:
-        return None
+        return None, note
     largest = headroom.largest_bits
     would_do = "no l would stay in it" if largest is None else f"l = {largest} is the largest that stays in it"
-    return (
+    beyond = (
         f"l = {case.bits} leaves the exact range of fp32 at block {headroom.block}, as the stream reaches "
         f"{headroom.max_abs:.4g}; {would_do}"
     )
+    return beyond, note
 
 
 def _facts(workload: Workload, case: Case) -> Fields:
