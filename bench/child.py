@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import bdia
-from bdia.errors import HeadroomError
+from bdia.errors import HeadroomError, ReconstructionError
 from bench import resolve
 from bench.attaching import attach
 from bench.case import Case, Plan
@@ -116,15 +116,21 @@ def _measure(member: int, plan: Plan) -> Finished:
     fields: Fields = {}
     unsupported: str | None = None
     note: str | None = None
+    wrong: tuple[Status, str] | None = None
     try:
         if "memory" in plan.measure:
-            unsupported = _memory(plan, fields)
+            try:
+                unsupported = _memory(plan, fields)
+            except ReconstructionError as error:  # how wrong, and from which block down, is measured all the same
+                wrong = diagnosis(error)
             gc.collect()
         beyond, note = _correctness(plan, fields)
         unsupported = unsupported or beyond
     except Exception as error:  # whatever a model or a method raises is a row
         status, message = diagnosis(error)
         return Finished(member, fields, status, message)
+    if wrong is not None:
+        return Finished(member, fields, *wrong)
     if unsupported is not None:
         return Finished(member, fields, "unsupported", unsupported)
     return Finished(member, fields, "ok", note)

@@ -14,7 +14,7 @@ from reports import units, values
 def lines(verdicts: Verdicts) -> Iterator[str]:
     """The report of one check; what is the same is only counted."""
     told = [comparison for comparison in verdicts.comparisons if comparison.verdict != "same"]
-    for comparison, following in zip(told, [*told[1:], None], strict=True):
+    for comparison, following in zip(told, [*told[1:], None], strict=False):
         yield line(comparison)
         yield from (f"  {detail}" for detail in _details(comparison))
         again = verdicts.reruns.get(comparison.case)

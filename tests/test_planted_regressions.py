@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from planting import Bench, Edit
+from planting import CORRECTNESS, EVERYTHING, Bench, Edit
 
 import cli
+from bench.case import Measurement
+from bench.store import read
 
 REVERSIBLE, TAPE = "bdia/backprop/reversible.py", "bdia/backprop/tape.py"
 CALLED = "        self._tape.calls.append(call)\n"
@@ -27,7 +29,7 @@ class Plant:
     name: str
     edits: tuple[Edit, ...]
     says: tuple[str, ...]
-    depths: tuple[int, ...] = (5,)
+    measure: tuple[Measurement, ...] = EVERYTHING
 
 
 def after(file: str, old: str, more: str) -> Edit:
@@ -35,11 +37,12 @@ def after(file: str, old: str, more: str) -> Edit:
     return Edit(file, old, old + more)
 
 
+LEAK = after(REVERSIBLE, CALLED, "        call.__class__.leak = (getattr(call, 'leak', None), x.new_zeros(1024))\n")
 PLANTS = (
     Plant(
         "a tensor of the stream kept per block",
         (after(REVERSIBLE, CALLED, "        call.work.held = x.detach()\n"),),
-        ("activation_bytes", "residual_states of blocks 0-2"),
+        ("activation_bytes", "residual_states of blocks 0-1"),
     ),
     Plant(
         "side bits unpacked to bytes",
@@ -63,17 +66,7 @@ PLANTS = (
     Plant(
         "an fp64 state",
         (Edit("bdia/quantize.py", "STREAM_DTYPE = torch.float32", "STREAM_DTYPE = torch.float64"),),
-        ("activation_bytes", "residual_states of block"),
-    ),
-    Plant(
-        "a leak of 4 KiB a block",
-        (
-            after(
-                REVERSIBLE, CALLED, "        call.__class__.leak = (getattr(call, 'leak', None), x.new_zeros(1024))\n"
-            ),
-        ),
-        ("activation_bytes", "bits_per_activation", "block 0"),
-        depths=(3, 5),
+        ("activation_bytes", "residual_states of blocks 3-4"),
     ),
     Plant(
         "Q truncates, forward and backward alike",
@@ -85,11 +78,11 @@ PLANTS = (
         (
             Edit(
                 "bdia/equations.py",
-                "multiple = torch.sub(after, quantize(mix(x, y, gamma), bits)).mul_(1 / gamma)",
-                "multiple = torch.sub(after, mix(x, y, gamma).mul_(2.0**bits).trunc_().mul_(2.0**-bits)).mul_(1 / gamma)",
+                "torch.sub(after, quantize(mix(x, y, gamma), bits))",
+                "torch.sub(after, mix(x, y, gamma).mul_(2.0**bits).trunc_().mul_(2.0**-bits))",
             ),
         ),
-        ("bit_exact", "gradient_error", "block 3"),
+        ("newly failing", "transformer.h.3"),
     ),
     Plant(
         "a dropped side bit",
@@ -101,6 +94,7 @@ PLANTS = (
             ),
         ),
         ("bit_exact", "gradient_error", "block 1"),
+        CORRECTNESS,
     ),
     Plant(
         "gradients of one block slightly wrong",
@@ -120,9 +114,12 @@ PLANTS = (
             Edit(REVERSIBLE, "        if not rng.same(before, after):\n", "        if True:\n"),
             Edit(REVERSIBLE, "rng.same(before, self._rng_before):", "False:"),
         ),
-        ("activation_bytes", "rng_states of blocks 0-4"),
+        ("activation_bytes", "rng_states of blocks 0-3"),
     ),
 )
+
+Baseline = Callable[[tuple[Measurement, ...]], Path]
+Check = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(scope="module")
@@ -131,48 +128,76 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def baseline(bench: Bench) -> Callable[[tuple[int, ...]], Path]:
-    """The baseline of the healthy code at these depths, measured once."""
-    written: dict[tuple[int, ...], Path] = {}
+def series(bench: Bench) -> Path:
+    """The directory of a run of the healthy code at two depths."""
+    return bench.measure((3, 5))
 
-    def of(depths: tuple[int, ...]) -> Path:
-        if depths not in written:
-            directory = bench.measure(depths)
-            path = directory / "baseline.json"
-            assert cli.execute(["check", str(directory), "--baseline", str(path), "--update"]) == 0
-            written[depths] = path
-        return written[depths]
+
+@pytest.fixture(scope="module")
+def baseline(bench: Bench, series: Path) -> Baseline:
+    """The baseline of the healthy code at depth 5, of these measurements."""
+    written: dict[tuple[Measurement, ...], Path] = {}
+
+    def of(measure: tuple[Measurement, ...]) -> Path:
+        if measure not in written:
+            directory = bench.part(series, 5) if measure == EVERYTHING else bench.measure((5,), measure)
+            written[measure] = updated(directory)
+        return written[measure]
 
     return of
 
 
-@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
-def test_a_planted_fault_is_caught_and_named(
-    bench: Bench,
-    baseline: Callable[[tuple[int, ...]], Path],
-    capsys: pytest.CaptureFixture[str],
-    plant: Plant,
-) -> None:
-    """Exit code 1, and the part or block in what is printed."""
-    path = baseline(plant.depths)
-    directory = bench.measure(plant.depths, bench.plant(plant.edits))
-    capsys.readouterr()
-    code = cli.execute(["check", str(directory), "--baseline", str(path)])
-    printed = capsys.readouterr().out
-    assert code == 1, printed
-    for word in plant.says:
-        assert word in printed, printed
+def updated(directory: Path) -> Path:
+    """The baseline that a run makes."""
+    path = directory / "baseline.json"
+    assert cli.execute(["check", str(directory), "--baseline", str(path), "--update"]) == 0
+    return path
 
 
-def test_the_healthy_code_passes_against_its_own_baseline(
-    bench: Bench, baseline: Callable[[tuple[int, ...]], Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Measured again, in a copy with nothing planted, and checked 50 times: 50 passes, with nothing but `same`."""
-    path = baseline((5,))
-    directory = bench.measure((5,), bench.plant(()))
-    for _ in range(50):
+@pytest.fixture
+def check(capsys: pytest.CaptureFixture[str]) -> Check:
+    """The exit code of a check, and what it prints."""
+
+    def checked(directory: Path, path: Path, *options: str) -> tuple[int, str]:
         capsys.readouterr()
-        assert cli.execute(["check", str(directory), "--baseline", str(path)]) == 0
-        printed = capsys.readouterr().out
-        assert "worse" not in printed, printed
-        assert "better" not in printed, printed
+        code = cli.execute(["check", str(directory), "--baseline", str(path), *options])
+        return code, capsys.readouterr().out
+
+    return checked
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
+def test_a_planted_fault_is_caught_and_named(bench: Bench, baseline: Baseline, check: Check, plant: Plant) -> None:
+    """Exit code 1, and the part or block in what is printed."""
+    directory = bench.measure((5,), plant.measure, bench.plant(plant.edits))
+    code, printed = check(directory, baseline(plant.measure))
+    assert code == 1, printed
+    for words in plant.says:
+        assert words in printed, printed
+    (record,) = read(directory).records
+    if record.status == "error":  # how wrong it is was measured all the same
+        wrong = [error.block for error in record.reconstruction or () if error.mismatched]
+        assert (record.bit_exact, max(wrong), record.gradient_block) == (False, 3, 3)
+
+
+def test_a_leak_is_caught_where_totals_hide_it(bench: Bench, series: Path, check: Check) -> None:
+    """4 KiB a block, kept for ever: however much the bytes may grow, the memory law has no room for it."""
+    directory, path = bench.measure((3, 5), worker=bench.plant([LEAK])), updated(series)
+    code, printed = check(directory, path)
+    assert code == 1, printed
+    assert "activation_bytes" in printed
+    assert "blocks 1-3: 4 → 4100 bytes each" in printed, printed
+    code, printed = check(directory, path, "--tolerance", "100%")
+    assert code == 1, printed
+    assert "activation_bytes" not in printed
+    assert "bits_per_activation" in printed
+    assert "blocks 1-3: 4 → 4100 bytes each" in printed, printed
+
+
+def test_the_healthy_code_passes_against_its_own_baseline(bench: Bench, baseline: Baseline, check: Check) -> None:
+    """Measured again, in a copy with nothing planted, and checked 50 times: 50 passes, with nothing but `same`."""
+    path, directory = baseline(EVERYTHING), bench.measure((5,), worker=bench.plant(()))
+    for _ in range(50):
+        code, printed = check(directory, path)
+        assert code == 0, printed
+        assert printed.strip().endswith(": 6 same"), printed
