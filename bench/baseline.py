@@ -147,7 +147,7 @@ def read(path: Path) -> Baseline:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         sections = _sections(raw) if version == SCHEMA_VERSION else ()
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BaselineError(
             f"{path} is not a baseline ({error}): name another file, or remove it and write one with --update"
         ) from error

@@ -39,7 +39,7 @@ BYTES: Final[tuple[Metric, ...]] = ("activation_bytes", "peak_bytes", "side_byte
 """The method's own memory, a whole step's, the side information."""
 
 _UNITS: Final = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_NUMBER: Final = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,18})?)\s*(?P<unit>%|[A-Za-z]*)")
+_NUMBER: Final = re.compile(r"(?P<number>\d{1,18}(?:\.\d{1,18})?)\s*(?P<unit>%|[A-Za-z]*)", re.ASCII)
 _OF_BYTES: Final = "a share such as 0.5%, or bytes such as 64KiB; 0 for the same bytes"
 
 
@@ -58,7 +58,7 @@ class Tolerance:
         """Whether `new` counts as `old`."""
         if old == new:
             return True
-        was, now = Fraction(old), Fraction(new)
+        was, now = _as_written(old), _as_written(new)
         if self.factor is not None:
             return now <= self.factor * was and was <= self.factor * now
         return abs(now - was) <= max(self.share * was, self.absolute)
@@ -149,6 +149,11 @@ def parse(metric: Metric, text: str, where: str | None = None) -> Tolerance:
         return Tolerance(absolute=number)
     what = "bits an activation" if metric == "bits_per_activation" else "units of 2^-l"
     raise UsageError(f"{where}: expected a number of {what} such as 0.05")
+
+
+def _as_written(value: int | float | Fraction) -> Fraction:
+    """A float as the decimal number that files and tables have of it: 0.55 is 0.05 from 0.5, and no hair more."""
+    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
 def _of_bytes(text: str, where: str) -> Tolerance:
