@@ -194,7 +194,7 @@ def test_a_peak_that_moves_to_another_block_does_not_hide_what_grew() -> None:
     after = parts.flat({"residual_states": {"0-4": 2016}, "block": {"0-2": 4, "3": 52141, "4": 2017}})
     worse = compare.compare([with_parts(before)], [with_parts(after)])[0]
     assert worse.verdict == "worse"
-    assert worse.moves[0].where == "block 3"
+    assert worse.moves[0].part == "block"
     assert worse.where == "residual_states of blocks 0-2"
 
 

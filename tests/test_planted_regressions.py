@@ -42,7 +42,7 @@ PLANTS = (
     Plant(
         "a tensor of the stream kept per block",
         (after(REVERSIBLE, CALLED, "        call.work.held = x.detach()\n"),),
-        ("activation_bytes", "\n  residual_states of blocks 0-1"),
+        ("activation_bytes", "%)\n  residual_states of blocks 0-1"),
     ),
     Plant(
         "side bits unpacked to bytes",
