@@ -175,6 +175,13 @@ def integer(value: int | None) -> str:
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
 
 
+def plain(value: float | None) -> str:
+    """A raw number for people to read, in the record's own unit: `27,366,408`, `0.641975`, `2.1e-07`."""
+    if value is None:
+        return MISSING
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
 def tick(value: float) -> str:
     """A number at an axis, with no more digits than it takes: `0.5`, `20`, `1,000`."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from reports.figures.by_axis import memory_axis, memory_depth
 from reports.figures.by_bits import error_bits
 from reports.figures.by_block import fig1
-from reports.figures.output import DEFAULT_FORMATS, FIGURES, FORMATS, Drawing, available, parse_size, save, setting
+from reports.figures.output import DEFAULT_FORMATS, FIGURES, FORMATS, Drawing, available, parse_size, save, setting, svg
 from reports.figures.rate import throughput
 from reports.figures.tradeoff import memory_speed
 
@@ -27,5 +27,6 @@ __all__ = [
     "parse_size",
     "save",
     "setting",
+    "svg",
     "throughput",
 ]
