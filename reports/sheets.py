@@ -91,6 +91,11 @@ def superscript(number: int) -> str:
     return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
+def unbroken(title: str) -> str:
+    """The title of a sheet with line breaks only between its settings."""
+    return title.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+
+
 def cell(text: str, value: int | float | None = None) -> Cell:
     """A cell of text and the number behind it, muted where it is only a dash."""
     return Cell(text, "muted" if text == units.MISSING else "plain", value=value)

@@ -19,8 +19,10 @@ FAILED_ROWS: Final = 1000
 """Of the table of failed cases: what went wrong is worth more room."""
 PLOTTED_ROWS: Final = 200
 """Of a table of plotted numbers."""
-_PRINTED_CHARACTERS: Final = (88, 118)
-"""How wide a table may be to go onto upright paper in the usual size, and in a smaller one; beyond, it lies across."""
+LONG: Final = 28
+"""Characters of a cell beyond which its text is broken into lines."""
+_SIZES: Final = ((88, "usual"), (118, "small"))
+"""How wide a table may be, in characters, to go onto A4 in the usual size and in a smaller one."""
 _GAP: Final = 2
 
 
@@ -34,9 +36,10 @@ class Grid:
 
     @property
     def heads(self) -> int:
-        """The column that names a row, and stays in sight when the others are scrolled: the first that is no number."""
-        words = [index for index, column in enumerate(self.sheet.columns) if not column.numeric]
-        return words[0] if words else 0
+        """The column that names a row, and stays in sight when the others are scrolled: after the keys, the first that
+        is no number."""
+        columns = list(enumerate(self.sheet.columns))
+        return next((index for index, column in columns[self.sheet.keys :] if not column.numeric), 0)
 
     @property
     def by_number(self) -> tuple[bool, ...]:
@@ -48,14 +51,18 @@ class Grid:
 
     @property
     def print_size(self) -> str:
-        """How the table goes onto paper: `usual`, `small` or `across`."""
-        width = sum(
-            _GAP + max(len(text) for line in self.sheet.lines for text in _texts(line.cells[index], column))
-            for index, column in enumerate(self.sheet.columns)
-            if self.sheet.lines
-        )
-        usual, small = _PRINTED_CHARACTERS
-        return "usual" if width <= usual else "small" if width <= small else "across"
+        """How the table goes onto paper: `usual`, `small`, or `tight`, with its texts broken into lines."""
+        width = 0
+        for index, column in enumerate(self.sheet.columns):
+            texts = [column.heading, column.unit]
+            for line in self.sheet.lines:
+                texts += (line.cells[index].text, line.cells[index].extra)
+            width += _GAP + min(LONG, max(map(len, texts)))
+        return next((size for limit, size in _SIZES if width <= limit), "tight")
+
+    def long(self, text: str) -> bool:
+        """Whether a cell's text is broken into lines."""
+        return len(text) > LONG
 
 
 def cut(sheet: Sheet, limit: int = TABLE_ROWS) -> Grid:
@@ -72,9 +79,7 @@ def cut(sheet: Sheet, limit: int = TABLE_ROWS) -> Grid:
 def plotted(numbers: pd.DataFrame) -> Grid:
     """The numbers that a figure plots, raw."""
     found = rows(numbers)
-    columns = tuple(
-        Column(str(name), numeric=pd.api.types.is_numeric_dtype(numbers[name])) for name in numbers.columns
-    )
+    columns = tuple(Column(str(name), numeric=pd.api.types.is_numeric_dtype(numbers[name])) for name in numbers.columns)
     lines = tuple(Line(tuple(_raw(value) for value in row.values())) for row in found)
     return cut(Sheet("", columns, lines), PLOTTED_ROWS)
 
@@ -86,7 +91,9 @@ def failed(found: Sequence[Row]) -> Grid | None:
         return None
     axes = settings.varying(found)
     columns = [Column("method", numeric=False)]
-    columns += [Column(settings.name_of(axis), numeric=all(isinstance(row[axis], int) for row in lost)) for axis in axes]
+    columns += [
+        Column(settings.name_of(axis), numeric=all(isinstance(row[axis], int) for row in lost)) for axis in axes
+    ]
     columns += [Column("status", numeric=False), Column("reason", numeric=False)]
     lines = tuple(
         Line(
@@ -109,10 +116,6 @@ def _raw(value: object) -> Cell:
     if isinstance(value, int | float):
         return cell(units.plain(value), value)
     return cell(str(value))
-
-
-def _texts(cell: Cell, column: Column) -> tuple[str, ...]:
-    return cell.text, cell.extra, column.heading, column.unit
 
 
 def _marked(note: str) -> bool:

@@ -21,6 +21,7 @@ from reports.html.cards import cards
 from reports.html.drawings import Styles, inline
 from reports.html.grid import Grid
 from reports.settings import Row
+from reports.sheets import unbroken
 from reports.verdict import verdict
 
 _LOADER: Final = jinja2.PackageLoader("reports.html", "templates")
@@ -44,7 +45,7 @@ def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
     environment = jinja2.Environment(
         loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"code": _code, "term": _term}
+    environment.filters |= {"code": _code, "term": _term, "whole": _whole, "unbroken": unbroken}
     style = _source("page.css") + styles.css()
     script = _source("page.js")
     return environment.get_template("page.html.jinja").render(
@@ -144,3 +145,8 @@ def _term(text: str) -> Markup:
     """A line of a legend, `term: meaning`, with its term marked."""
     term, colon, meaning = text.partition(": ")
     return Markup("<dfn>{}</dfn>{}{}").format(term, colon, meaning) if colon else escape(text)
+
+
+def _whole(text: str) -> str:
+    """Text whose sizes are not torn from their units at the end of a line."""
+    return re.sub(r"(?<=\d) (?=(?:[KMGT]i)?B\b)", "\N{NO-BREAK SPACE}", text)

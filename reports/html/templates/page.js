@@ -18,6 +18,8 @@ function ordered(rows, column, byNumber, direction) {
   return [...known, ...rest].map(([, row]) => row);
 }
 
+for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
+
 for (const table of document.querySelectorAll("table.data")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
@@ -30,8 +32,8 @@ for (const table of document.querySelectorAll("table.data")) {
     button.append(...heading.childNodes);
     heading.append(button);
     button.addEventListener("click", () => {
-      const next = { ascending: "descending", descending: null }[heading.ariaSort] ?? "ascending";
-      const sort = heading.ariaSort === "descending" ? null : next;
+      const before = heading.getAttribute("aria-sort");
+      const sort = before === null ? "ascending" : before === "ascending" ? "descending" : null;
       for (const other of headings) other.removeAttribute("aria-sort");
       table.classList.toggle("sorted", sort !== null);
       if (sort === null) return body.replaceChildren(...original);
