@@ -26,10 +26,12 @@ from bench.case import MEASUREMENTS, Plan
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bench.baseline import StoredRun
 
 PROGRAM = "bdia-bench"
-FORMATS = ("table", "markdown", "csv", "json", "latex")
+FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 PICTURES = ("png", "svg", "pdf")
 
 app = typer.Typer(
@@ -258,13 +260,17 @@ def report_command(
         raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
     if caption and format_ in ("csv", "json"):
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
+    if caption and format_ == "html" and figure is None:
+        raise UsageError("--caption: a page of html tells all that a caption does; leave it out")
     run = _load(directory)
 
     from reports import captions, page
     from reports.frame import frame
 
     found = frame(run.records)
-    if figure is None:
+    if figure is None and format_ == "html":
+        _show_html(found, run, directory)
+    elif figure is None:
         page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
     if figure is not None or figures is not None:
         from reports import figures as drawing
@@ -353,6 +359,19 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK
+
+
+def _show_html(found: pd.DataFrame, run: StoredRun, directory: Path) -> None:
+    """The page on stdout or, since no one reads HTML in a terminal, in the run's directory."""
+    from reports import html
+
+    content = html.page(found, run.about, directory.resolve().name or ".").encode()
+    if not sys.stdout.isatty():
+        sys.stdout.buffer.write(content)
+        return
+    path = directory / "report.html"
+    path.write_bytes(content)
+    _note(f"written: {path}")
 
 
 def _load(directory: Path) -> StoredRun:

@@ -21,7 +21,7 @@ PLOTTED_ROWS: Final = 200
 """Of a table of plotted numbers."""
 LONG: Final = 28
 """Characters of a cell beyond which its text is broken into lines."""
-_SIZES: Final = ((88, "usual"), (118, "small"))
+_SIZES: Final = ((112, "usual"), (140, "small"))
 """How wide a table may be, in characters, to go onto A4 in the usual size and in a smaller one."""
 _GAP: Final = 2
 

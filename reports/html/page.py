@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,7 +46,7 @@ def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
     environment = jinja2.Environment(
         loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"code": _code, "term": _term, "whole": _whole, "unbroken": unbroken}
+    environment.filters |= {"code": _code, "term": _term, "whole": _whole, "setting": _setting}
     style = _source("page.css") + styles.css()
     script = _source("page.js")
     return environment.get_template("page.html.jinja").render(
@@ -68,7 +69,7 @@ def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
         environment=facts.environment(run["environment"]),
         starts=facts.starts(run),
         command=facts.command(run["arguments"]),
-        directory=directory,
+        directory=shlex.quote(directory),
         integer=units.integer,
         records=len(found),
     )
@@ -145,6 +146,11 @@ def _term(text: str) -> Markup:
     """A line of a legend, `term: meaning`, with its term marked."""
     term, colon, meaning = text.partition(": ")
     return Markup("<dfn>{}</dfn>{}{}").format(term, colon, meaning) if colon else escape(text)
+
+
+def _setting(title: str) -> str:
+    """The title of a sheet, whose lines break after a dot and nowhere else."""
+    return unbroken(title).replace(" · ", "\N{NO-BREAK SPACE}· ")
 
 
 def _whole(text: str) -> str:
