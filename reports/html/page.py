@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from reports import captions, export, figures, units
 from reports.figures.style import looks
-from reports.frame import rows
+from reports.frame import rows_kept
 from reports.html import facts, grid
 from reports.html.cards import cards
 from reports.html.drawings import Styles, inline
@@ -39,7 +39,11 @@ class _Figure:
 def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
     """The run as one HTML document. `run` is the content of its `run.json`, `directory` what its records are in, as
     the page is to call it. The same run gives the same bytes."""
-    found = rows(frame)
+    with rows_kept(frame) as found:
+        return _page(frame, found, run, directory)
+
+
+def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], directory: str) -> str:
     styles = Styles()
     drawn = _figures(frame, styles)
     bars = {name: styles.name(f"fill: {look.color.lower()}") for name, look in looks(_methods(found)).items()}
