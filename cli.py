@@ -26,8 +26,6 @@ from bench.case import MEASUREMENTS, Plan
 from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bench.baseline import StoredRun
 
 PROGRAM = "bdia-bench"
@@ -269,7 +267,10 @@ def report_command(
 
     found = frame(run.records)
     if figure is None and format_ == "html":
-        _show_html(found, run, directory)
+        from reports import html
+
+        if (written := html.show(found, run.about, directory)) is not None:
+            _note(f"written: {written}")
     elif figure is None:
         page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
     if figure is not None or figures is not None:
@@ -359,19 +360,6 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK
-
-
-def _show_html(found: pd.DataFrame, run: StoredRun, directory: Path) -> None:
-    """The page on stdout or, since no one reads HTML in a terminal, in the run's directory."""
-    from reports import html
-
-    content = html.page(found, run.about, directory.resolve().name or ".").encode()
-    if not sys.stdout.isatty():
-        sys.stdout.buffer.write(content)
-        return
-    path = directory / "report.html"
-    path.write_bytes(content)
-    _note(f"written: {path}")
 
 
 def _load(directory: Path) -> StoredRun:
