@@ -29,13 +29,13 @@ import msgspec
 import pandas as pd
 
 from bdia.methods import names as method_names
-from bench import gamma
+from bench import gamma, rates
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
 AXES: tuple[str, ...] = Case.__struct_fields__
 """The axes of a case, in the order of the command line."""
-REFERENCE = "standard"
+REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
 _KEPT: ContextVar[tuple[pd.DataFrame, list[dict[str, Any]]] | None] = ContextVar("_KEPT", default=None)
@@ -142,7 +142,7 @@ def _derived(records: list[Record]) -> dict[str, list[Any]]:
     groups: dict[tuple[object, ...], int] = {}
     numbers = [groups.setdefault(record.case().group(), len(groups)) for record in records]
     references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
-    paired = [_paired_ratios(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
+    paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
         "group": numbers,
         "activation_ratio": [
@@ -162,23 +162,6 @@ def _activation_ratio(record: Record, reference: Record | None) -> float | None:
     if reference is None or record.activation_bytes is None or not reference.activation_bytes:
         return None
     return record.activation_bytes / reference.activation_bytes
-
-
-def _paired_ratios(record: Record, reference: Record | None) -> list[float]:
-    """Round by round, the reference's seconds over this record's: above 1 is faster than the reference.
-
-    Empty unless both come from the same rounds: else they were not timed side by side."""
-    ours = record.step_seconds
-    theirs = None if reference is None else reference.step_seconds
-    if (
-        not ours
-        or not theirs
-        or record.rounds_id is None
-        or reference is None
-        or record.rounds_id != reference.rounds_id
-    ):
-        return []
-    return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 
 def _errors(records: list[Record]) -> dict[str, list[Any]]:
