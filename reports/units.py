@@ -197,6 +197,11 @@ def plain(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
+def power_of_ten(exponent: int) -> str:
+    """A decade at an axis: `10⁻⁴`."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def tick(value: float) -> str:
     """A number at an axis, with no more digits than it takes: `0.5`, `20`, `1,000`."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.6g}"

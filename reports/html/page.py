@@ -14,6 +14,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup, escape
 
+from bench.errors import BenchError
 from reports import captions, export, figures, units
 from reports.figures.style import looks
 from reports.frame import rows_kept
@@ -32,7 +33,8 @@ _LOADER: Final = jinja2.PackageLoader("reports.html", "templates")
 class _Figure:
     name: str
     caption: str
-    drawing: Markup
+    drawing: Markup | None
+    """None where it could not be drawn; the caption says why."""
     numbers: Grid
 
 
@@ -88,8 +90,13 @@ def _figures(frame: pd.DataFrame, styles: Styles) -> list[_Figure]:
         shows, _ = captions.FIGURES[name]
         setting = drawing.setting(frame)
         caption = f"{shows} Drawn: {setting}." if setting else shows
-        svg = inline(figures.svg(name, frame), f"{name}-", name, f"{caption} Its numbers are in a table below.", styles)
-        drawn.append(_Figure(name, caption, Markup(svg), grid.plotted(numbers)))
+        try:
+            svg = figures.svg(name, frame)
+        except BenchError as error:
+            drawn.append(_Figure(name, f"{caption} It is not drawn: {error}", None, grid.plotted(numbers)))
+            continue
+        element = inline(svg, f"{name}-", name, f"{caption} Its numbers are in a table below.", styles)
+        drawn.append(_Figure(name, caption, Markup(element), grid.plotted(numbers)))
     return drawn
 
 
