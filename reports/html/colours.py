@@ -17,19 +17,33 @@ _CONTRAST: Final = 4.5
 def on_dark(colour: str) -> str:
     """`colour`, `#rrggbb` as meant for white paper, for dark paper: greys turned over, others as light as it takes."""
     red, green, blue = _channels(colour)
-    hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
+    _, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     if saturation < 0.05:
         paper = _channels(DARK_PAPER)
         return _hex(*(channel + (1 - lightness) * (_DARK_INK - channel) for channel in paper))
-    while lightness < 1 and contrast(found := _hex(*colorsys.hls_to_rgb(hue, lightness, saturation))) < _CONTRAST:
-        lightness = min(1.0, lightness + 0.02)
-    return found
+    return _towards(1.0, colour, DARK_PAPER)
 
 
-def contrast(colour: str, paper: str = DARK_PAPER) -> float:
+def ink(colour: str) -> str:
+    """`colour` of a text on white paper, as dark as it takes to be read."""
+    return _towards(0.0, colour, LIGHT_PAPER)
+
+
+def contrast(colour: str, paper: str) -> float:
     """The contrast ratio of WCAG 2 between two colours `#rrggbb`, from 1 to 21."""
     low, high = sorted((_luminance(colour), _luminance(paper)))
     return (high + 0.05) / (low + 0.05)
+
+
+def _towards(end: float, colour: str, paper: str) -> str:
+    """The first colour that stands out from `paper`, as the lightness of `colour` goes to `end`."""
+    hue, lightness, saturation = colorsys.rgb_to_hls(*_channels(colour))
+    for step in range(51):
+        between = lightness + (end - lightness) * step / 50
+        found = _hex(*colorsys.hls_to_rgb(hue, between, saturation)) if step else colour
+        if contrast(found, paper) >= _CONTRAST:
+            break
+    return found
 
 
 def _luminance(colour: str) -> float:

@@ -14,6 +14,7 @@ from reports.html import colours
 
 _SVG: Final = "{http://www.w3.org/2000/svg}"
 _HREF: Final = "{http://www.w3.org/1999/xlink}href"
+_TEXTS: Final = (f"{_SVG}text", f"{_SVG}tspan")
 _DROPPED: Final = (f"{_SVG}metadata", f"{_SVG}style")
 _LEFT_TO_THE_PAGE: Final = ("font-family",)
 _COLOUR: Final = re.compile(r"#[0-9a-f]{6}\b")
@@ -66,7 +67,7 @@ def _drop(root: ElementTree.Element) -> None:
             else:
                 # Matplotlib indents and breaks its lines; only within a text is that content.
                 child.tail = None
-        if parent.tag not in (f"{_SVG}text", f"{_SVG}tspan"):
+        if parent.tag not in _TEXTS:
             parent.text = None
     for element in root.iter(f"{_SVG}text"):
         if len(element):
@@ -88,4 +89,7 @@ def _restyle(element: ElementTree.Element, styles: Styles) -> None:
     declarations = [part.strip() for part in element.attrib.pop("style", "").split(";")]
     kept = [part for part in declarations if part and part.partition(":")[0].strip() not in _LEFT_TO_THE_PAGE]
     if kept:
-        element.set("class", styles.name("; ".join(kept)))
+        style = "; ".join(kept)
+        if element.tag in _TEXTS:
+            style = _COLOUR.sub(lambda found: colours.ink(found[0]), style)
+        element.set("class", styles.name(style))

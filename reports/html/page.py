@@ -15,7 +15,8 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from bench.errors import BenchError
-from reports import captions, export, figures, units
+from reports import captions, figures, units
+from reports.contents import sheets
 from reports.figures.style import looks
 from reports.frame import rows_kept
 from reports.html import facts, grid
@@ -23,7 +24,7 @@ from reports.html.cards import cards
 from reports.html.drawings import Styles, inline
 from reports.html.grid import Grid
 from reports.settings import Row
-from reports.sheets import unbroken
+from reports.sheets import Sheet, unbroken
 from reports.verdict import verdict
 
 _LOADER: Final = jinja2.PackageLoader("reports.html", "templates")
@@ -68,7 +69,7 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         verdict=verdict(frame),
         cards=cards(found),
         bars=bars,
-        tables=[grid.cut(sheet) for sheet in export.sheets(frame)],
+        tables=[grid.cut(sheet) for sheet in sheets(frame)],
         figures=drawn,
         failed=grid.failed(found),
         meanings=_meanings(found),
@@ -159,9 +160,11 @@ def _term(text: str) -> Markup:
     return Markup("<dfn>{}</dfn>{}{}").format(term, colon, meaning) if colon else escape(text)
 
 
-def _setting(title: str) -> str:
-    """The title of a sheet, whose lines break after a dot and nowhere else."""
-    return unbroken(title).replace(" · ", "\N{NO-BREAK SPACE}· ")
+def _setting(sheet: Sheet) -> Markup:
+    """The title of a sheet, whose lines break after a dot and nowhere else; the name it begins with is marked."""
+    name = sheet.name if sheet.title.startswith(sheet.name) else ""
+    lines = (unbroken(text).replace(" · ", "\N{NO-BREAK SPACE}· ") for text in (name, sheet.title[len(name) :]))
+    return Markup("<b>{}</b>{}").format(*lines) if name else escape("".join(lines))
 
 
 def _whole(text: str) -> str:
