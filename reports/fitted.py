@@ -71,7 +71,8 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
 
 def _scale(sizes: Sequence[float]) -> units.ByteScale:
     """One unit for a column. A method that keeps next to nothing a block has no say in it."""
-    return units.ByteScale.of(round(abs(size)) for size in sizes if abs(size) * 10_000 >= max(map(abs, sizes)))
+    least = max(map(abs, sizes)) / 10_000
+    return units.ByteScale.of(round(abs(size)) for size in sizes if abs(size) >= least)
 
 
 def _against_floor(row: Row) -> tuple[Cell, Cell, Cell]:
