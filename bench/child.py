@@ -28,7 +28,7 @@ from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
-from bench.protocol import Event, Finished, Job, Started
+from bench.protocol import Event, Finished, Job, Measured, Started
 from bench.record import Status
 from bench.workload import Workload, build, train
 
@@ -54,7 +54,7 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        tell(_examine(plan) if job.kind == "examine" else _measure(member, plan))
+        tell(_examine(plan) if job.kind == "examine" else _measure(member, plan, tell))
         gc.collect()
 
 
@@ -110,21 +110,29 @@ def _rewind(workload: Workload, weights: Sequence[Tensor]) -> None:
                 value.zero_()
 
 
-def _measure(member: int, plan: Plan) -> Finished:
+def _measure(member: int, plan: Plan, tell: Callable[[Event], None]) -> Finished:
     """Everything but time. Memory comes first, in a process that has done nothing yet; it takes steps and does not
     depend on the weights, so what does depend on them is measured on a workload built anew."""
     fields: Fields = {}
     unsupported: str | None = None
     note: str | None = None
+    at = ""
+
+    def begin(doing: str) -> None:
+        nonlocal at
+        if fields:  # what is there already is safe now, and a failure has something to be told from
+            at = f"while {doing}: "
+            tell(Measured(member, fields, doing))
+
     try:
         if "memory" in plan.measure:
             unsupported = _memory(plan, fields)
             gc.collect()
-        beyond, note = _correctness(plan, fields)
+        beyond, note = _correctness(plan, fields, begin)
         unsupported = unsupported or beyond
     except Exception as error:  # whatever a model or a method raises is a row
         status, message = diagnosis(error)
-        return Finished(member, fields, status, message)
+        return Finished(member, fields, status, message if status == "unsupported" else at + message)
     if unsupported is not None:
         return Finished(member, fields, "unsupported", unsupported)
     return Finished(member, fields, "ok", note)
@@ -150,12 +158,13 @@ def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     fields.update(vars(reading))
 
 
-def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
-    """Adds what depends on the weights, at initial ones or after training.
+def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tuple[str | None, str | None]:
+    """Adds what depends on the weights, at initial ones or after training. `begin` hears what comes next.
 
     Returns why the case is unsupported, and a note on what could not be given, or None for each.
     """
     case, method = plan.case, resolve.method(plan.case.method)
+    begin("training" if case.train_steps else "measuring the loss")
     workload = _trained(plan)
     fields.update(_facts(workload, case))
     unsupported, note = _look(workload, plan, fields), None
@@ -163,6 +172,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     verify = plan.verify and unsupported is None
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
     if "reconstruction" in plan.measure:
+        begin("measuring reconstruction")
         torch.manual_seed(case.seed)
         reading = measure_reconstruction(workload, method, case.bits, **options)
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
@@ -170,6 +180,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         if reading.missing:
             note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
+        begin("measuring gradients")
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, **options)
         fields["gradient_error"] = gradients.gradient_error

@@ -38,6 +38,15 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     member: int
 
 
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """What is measured of member number `member` so far, and what it is at now, such as `measuring gradients`: a
+    child that dies over it takes nothing of it along."""
+
+    member: int
+    fields: dict[str, Any]
+    doing: str
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """Member number `member` is done. `fields` are the fields of `Record` that were measured, by name; a member
     that failed may have some too."""
@@ -48,4 +57,4 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     message: str | None = None
 
 
-Event = Started | Finished
+Event = Started | Measured | Finished

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from bench import data, fingerprint, private, supervise
 from bench.case import Case, Plan
 from bench.estimate import Pace, work
 from bench.outcome import Outcome, of_end, said, worst
-from bench.protocol import Event, Job, Kind, Started
+from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import FAILED, Record, Status
 from bench.store import Store
 
@@ -227,31 +227,33 @@ class _Run:
             members = [plan for plan in members if plan not in heard.outcomes]
             if members:
                 lost = heard.at if heard.at in members else members[0]
-                store(lost, of_end(heard.end))
+                store(lost, of_end(heard.end, heard.measured.get(lost)))
                 members.remove(lost)
 
     def _child(self, job: Job, on_finished: Callable[[Plan, Outcome], None]) -> _Heard:
         """Runs one child to its end."""
-        outcomes: dict[Plan, Outcome] = {}
-        at: list[Plan] = []
+        heard = _Heard()
 
         def hear(event: Event) -> None:
             if not 0 <= event.member < len(job.members):
                 return
             plan = job.members[event.member]
-            if isinstance(event, Started):
-                at.append(plan)
-            elif plan not in outcomes:
-                outcomes[plan] = said(event)
-                on_finished(plan, outcomes[plan])
+            match event:
+                case Started():
+                    heard.at = plan
+                case Measured():
+                    heard.measured[plan] = event
+                case Finished() if plan not in heard.outcomes:
+                    heard.outcomes[plan] = said(event)
+                    on_finished(plan, heard.outcomes[plan])
 
         cases = tuple(plan.case for plan in job.members)
         self._tell(JobStarted(job.kind, cases, self._remaining(job)))
         own = self._settings
-        end = supervise.run(job, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
-        if end.status == "ok":
-            self._pace.add(work(job), end.seconds)
-        return _Heard(outcomes, at[-1] if at else None, end)
+        heard.end = supervise.run(job, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
+        if heard.end.status == "ok":
+            self._pace.add(work(job), heard.end.seconds)
+        return heard
 
     def _record(self, plan: Plan, *outcomes: Outcome) -> None:
         """Stores the record of a case from what became of it in its children."""
@@ -276,13 +278,15 @@ class _Run:
         return time.monotonic() - self._start
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Heard:
-    """What became of one child: what it said, the member it was last at, how it ended."""
+    """What became of one child: what it said of members that it was done with and of others, the member it was last
+    at, how it ended."""
 
-    outcomes: dict[Plan, Outcome]
-    at: Plan | None
-    end: supervise.End
+    outcomes: dict[Plan, Outcome] = field(default_factory=dict)
+    measured: dict[Plan, Measured] = field(default_factory=dict)
+    at: Plan | None = None
+    end: supervise.End = field(init=False)
 
 
 def _fingerprints(plans: Sequence[Plan], settings: Settings) -> dict[Plan, str]:

@@ -43,6 +43,9 @@ def act(job: dict[str, Any], member: int, behaviour: str) -> bool:
         raise SystemExit("Traceback of some kind\nRuntimeError: it broke\n\n")
     elif behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "kill half-way":
+        tell(job, type="measured", member=member, fields={"peak_bytes": 7}, doing="measuring gradients")
+        os.kill(os.getpid(), signal.SIGKILL)
     elif behaviour == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif behaviour == "garbage":

@@ -144,6 +144,13 @@ def test_a_failure_keeps_what_was_measured(bench: Bench) -> None:
     assert (record.status, record.loss) == ("unsupported", 2.0)
 
 
+def test_what_was_measured_before_a_child_was_killed_is_kept(bench: Bench) -> None:
+    """A child that is killed over one measurement leaves the earlier ones, and the record says over which it was."""
+    (record,) = bench.run([plan("bdia", ["memory", "gradients"])], {"measure bdia": "kill half-way"}).records
+    assert (record.status, record.peak_bytes, record.gradient_error) == ("oom", 7, None)
+    assert (record.message or "").startswith("while measuring gradients: killed by signal 9")
+
+
 @pytest.mark.parametrize("behaviour", ["crash", "kill", "oom", "garbage", "silent"])
 def test_who_fails_in_the_rounds_is_left_out_and_the_others_begin_again(bench: Bench, behaviour: str) -> None:
     """The group is timed again without the member that failed, which has the failure for its status."""
