@@ -6,6 +6,7 @@ user's name or home. Imports no torch.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from bench import private
+from bench import private, signals
 from bench.case import Case
 from bench.errors import UsageError
 from bench.record import SCHEMA_VERSION, Record
@@ -70,8 +71,15 @@ class Store:
         run (without `resume`) or a run of another suite, or has records of another schema.
         """
         self.directory = directory
-        self._file = _open(directory)
+        with signals.deferred():
+            self._file = _open(directory)
+            self._begin(run, resume)
+
+    def _begin(self, run: Run, resume: bool) -> None:
+        directory = self.directory
         try:
+            # Of a run that was killed as it wrote this; nobody else writes here now.
+            _part(directory / RUN).unlink(missing_ok=True)
             earlier = _earlier(directory, run, resume)
             stored = read(directory)
             self.messages = stored.messages
@@ -86,28 +94,33 @@ class Store:
             self.run = self._earlier or self._latest
             if self._earlier is None:
                 self._describe()
+        except OSError as error:
+            self.close()
+            raise _unwritable(directory, error) from error
         except BaseException:
-            os.close(self._file)
+            self.close()
             raise
 
     def append(self, record: Record) -> Record:
         """Adds a record, on the disk when this returns. Returns it as it was written: without private paths.
 
-        Raises: UsageError where it cannot be written.
+        Raises: UsageError where it cannot be written; the file is then as it was.
         """
         record = private.record(record)
-        if self._older.get(record.case()) != record.fingerprint:
-            self._older.pop(record.case(), None)
-        try:
-            if self._earlier is not None:
-                self._measured_after(self._earlier)
-            _write(self._file, msgspec.json.encode(record) + b"\n")
-            os.fsync(self._file)
-        except OSError as error:
-            raise UsageError(
-                f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
-            ) from error
-        self._records[record.case()] = record
+        with signals.deferred():
+            if self._older.get(record.case()) != record.fingerprint:
+                self._older.pop(record.case(), None)
+            try:
+                if self._earlier is not None:
+                    self._measured_after(self._earlier)
+                _append(self._file, msgspec.json.encode(record) + b"\n")
+            except OSError as error:
+                raise UsageError(
+                    f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
+                ) from error
+            self._records[record.case()] = record
+            if os.fstat(self._file).st_nlink == 0:
+                raise UsageError(f"{self.directory / RESULTS} was deleted as the run went on; begin it again")
         return record
 
     def _measured_after(self, earlier: Run) -> None:
@@ -215,15 +228,24 @@ def _open(directory: Path) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         file = os.open(directory / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise UsageError(f"--out {str(directory)!r}: {error.strerror}; give a directory that can be written") from error
+        raise _unwritable(directory, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(file)
         raise UsageError(
             f"--out {str(directory)!r}: another run is writing there; wait for it, or give another --out"
         ) from error
+    except OSError as error:
+        os.close(file)
+        raise UsageError(
+            f"--out {str(directory)!r}: {error.strerror}, so it cannot be locked; give a directory on another disk"
+        ) from error
     return file
+
+
+def _unwritable(directory: Path, error: OSError) -> UsageError:
+    return UsageError(f"--out {str(directory)!r}: {error.strerror}; give a directory that can be written")
 
 
 def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
@@ -268,13 +290,37 @@ def _cut_torn_line(file: int) -> None:
         _write(file, b"\n")
 
 
+def _append(file: int, line: bytes) -> None:
+    """Adds a line and has it on the disk, or leaves the file as it was."""
+    size = os.fstat(file).st_size
+    try:
+        _write(file, line)
+        os.fsync(file)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, size)
+        raise
+
+
 def _write(file: int, content: bytes) -> None:
     while content:
         content = content[os.write(file, content) :]
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Writes a file at one stroke: a reader sees the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    """Writes a file at one stroke: a reader sees the old one or the new one, also after a power cut."""
+    part = _part(path)
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
