@@ -18,7 +18,7 @@ from torch import Tensor
 
 import bdia
 from bdia.errors import HeadroomError
-from bench import resolve
+from bench import limits, resolve
 from bench.attaching import attach
 from bench.case import Case, Plan
 from bench.errors import BenchError
@@ -46,6 +46,8 @@ def work(line: bytes) -> None:
         os.write(job.events, msgspec.json.encode(event) + b"\n")
 
     torch.set_num_threads(job.threads)
+    if job.memory_limit is not None:
+        limits.apply(job.memory_limit)
     if job.kind == "time":
         _time(job, tell)
         return

@@ -28,6 +28,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     warmup: int
     threads: int
+    memory_limit: int | None = None
+    """Bytes of private memory that the child may have."""
     events: int
     """File descriptor to write events to, so that what a model prints cannot spoil them."""
 

@@ -8,19 +8,21 @@ the way, makes a record that says so, and the run goes on. Imports no torch, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from bench import data, fingerprint, private, supervise
-from bench.case import Case, Plan
+from bench import data, fingerprint, limits, private, skipping, supervise
+from bench.case import Case, Measurement, Plan
 from bench.estimate import Pace, work
+from bench.limits import Limit
 from bench.outcome import Outcome, of_end, said, worst
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import FAILED, Record, Status
+from bench.skipping import LeftOut
 from bench.store import Store
 
 Rerun = Literal["none", "failed", "all"]
@@ -40,6 +42,10 @@ class Settings:
     """How long one case may take; a child with several cases has as many times that."""
     threads: int = 2
     rerun: Rerun = "none"
+    skip: bool = True
+    """Whether cases larger than one that ran out of memory are left out."""
+    memory_limit: Limit | None = None
+    """What each child may have."""
     worker: Path = supervise.WORKER
 
 
@@ -120,19 +126,24 @@ class _Run:
         self._tell = on_event
         self._start = time.monotonic()
         self._pace = Pace()
-        self._prints = _fingerprints(plans, settings)
+        self._code = fingerprint.code_digest()
+        self._prints = _fingerprints(plans, settings, self._code)
         self._stored = self._standing()
         self._done = dict(self._stored)
+        self._left: dict[Plan, LeftOut] = {}
         self._ahead: list[Job] = []
 
     def go(self) -> Summary:
         grouped = groups(self._plans)
-        self._ahead = [job for group in grouped for job in self._jobs(group)]
-        timed = [plan for job in self._ahead if job.kind == "time" for plan in job.members]
+        ahead = [self._jobs(group) for group in grouped]
+        timed = [plan for jobs in ahead for job in jobs if job.kind == "time" for plan in job.members]
         again = sum(plan in self._stored for plan in timed)
         self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale(), again))
-        for group in grouped:
-            self._group(group)
+        for number, group in enumerate(grouped, 1):
+            # What ran out of memory by now may leave fewer than were planned.
+            jobs = self._jobs(group)
+            self._ahead = [*jobs, *(job for later in ahead[number:] for job in later)]
+            self._group(group, jobs)
         return Summary(
             records=tuple(self._done[plan] for plan in self._plans),
             measured=len(self._plans) - len(self._stored),
@@ -146,7 +157,18 @@ class _Run:
         if self._settings.rerun == "all":
             return {}
         held = {record.fingerprint: record for record in self._store.records() if record.status not in refused}
-        return {plan: held[digest] for plan, digest in self._prints.items() if digest in held}
+        found = {plan: held[digest] for plan, digest in self._prints.items() if digest in held}
+        # What was left out stands as long as that for which it was left out.
+        exhausted = _exhausted(found)
+        return {
+            plan: record
+            for plan, record in found.items()
+            if record.status != "skipped" or skipping.lacking(plan, record) <= self._left_out(plan, exhausted).measure
+        }
+
+    def _left_out(self, plan: Plan, exhausted: Iterable[tuple[Plan, Record]]) -> LeftOut:
+        """What of a plan is left out as it would run out of memory."""
+        return skipping.left_out(plan, exhausted) if self._settings.skip else skipping.NOTHING
 
     def _stale(self) -> int:
         """How many stored records of these cases are of no use any more."""
@@ -157,28 +179,35 @@ class _Run:
 
     def _jobs(self, group: list[Plan]) -> list[Job]:
         """The children that a group takes, if none fails: timing first."""
+        exhausted = _exhausted(self._done)
         todo = [plan for plan in group if plan not in self._stored]
+        self._left.update((plan, self._left_out(plan, exhausted)) for plan in todo)
         jobs = []
-        if any("throughput" in plan.measure for plan in todo):
+        if any("throughput" in self._asked(plan) for plan in todo):
             jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
-        jobs += [self._job("measure", [plan]) for plan in todo if "memory" in plan.measure]
-        rest = [plan for plan in todo if "memory" not in plan.measure and plan.measure - {"throughput"}]
+        jobs += [self._job("measure", [plan]) for plan in todo if "memory" in self._asked(plan)]
+        rest = [plan for plan in todo if "memory" not in self._asked(plan) and self._asked(plan) - {"throughput"}]
         return [*jobs, self._job("measure", rest)] if rest else jobs
+
+    def _asked(self, plan: Plan) -> frozenset[Measurement]:
+        """What is measured of a plan."""
+        return plan.measure - self._left.get(plan, skipping.NOTHING).measure
 
     def _is_timed(self, plan: Plan) -> bool:
         """Whether a member takes part in its group's rounds; a stored one that has no times would fail again."""
         stored = self._stored.get(plan)
-        return "throughput" in plan.measure and (stored is None or stored.step_seconds is not None)
+        return "throughput" in self._asked(plan) and (stored is None or stored.step_seconds is not None)
 
     def _job(self, kind: Kind, members: list[Plan]) -> Job:
         own = self._settings
         return Job(
-            kind=kind, members=tuple(members), rounds=own.rounds, warmup=own.warmup, threads=own.threads, events=-1
+            kind=kind, members=tuple(members), rounds=own.rounds, warmup=own.warmup, threads=own.threads, events=-1,
+            memory_limit=None if own.memory_limit is None else own.memory_limit.size,
         )  # fmt: skip
 
-    def _group(self, group: list[Plan]) -> None:
+    def _group(self, group: list[Plan], jobs: Sequence[Job]) -> None:
         times: dict[Plan, Outcome] = {}
-        for job in self._jobs(group):
+        for job in jobs:
             self._ahead.remove(job)
             if job.kind == "time":
                 times = self._time(job)
@@ -188,7 +217,7 @@ class _Run:
         for plan in group:
             if plan not in self._done:
                 refused = Outcome(status="unsupported", message=plan.unsupported)
-                self._record(plan, refused if plan.unsupported else times[plan])
+                self._record(plan, refused if plan.unsupported else times.get(plan, Outcome()))
 
     def _time(self, job: Job) -> dict[Plan, Outcome]:
         """Times the members of a group together. Who fails is left out, and the others begin again, so that all
@@ -250,20 +279,28 @@ class _Run:
         cases = tuple(plan.case for plan in job.members)
         self._tell(JobStarted(job.kind, cases, self._remaining(job)))
         own = self._settings
-        heard.end = supervise.run(job, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
+        sent = [msgspec.structs.replace(plan, measure=self._asked(plan)) for plan in job.members]
+        todo = msgspec.structs.replace(job, members=tuple(sent))
+        heard.end = supervise.run(todo, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
         if heard.end.status == "ok":
             self._pace.add(work(job), heard.end.seconds)
         return heard
 
     def _record(self, plan: Plan, *outcomes: Outcome) -> None:
         """Stores the record of a case from what became of it in its children."""
+        left = self._left.get(plan, skipping.NOTHING)
+        if left.measure:
+            outcomes = (*outcomes, Outcome(status="skipped", message=left.why(plan)))
         gravest = worst(outcomes)
+        message, limit = gravest.message, self._settings.memory_limit
+        if gravest.status == "oom" and limit is not None:
+            message = f"{message}; held to {limit.text} by {limits.OPTION}"
         values: dict[str, Any] = msgspec.to_builtins(plan.case)
         for outcome in outcomes:
             values.update(outcome.fields)
         values.update(
-            suite=self._settings.suite, fingerprint=self._prints[plan], status=gravest.status,
-            message=gravest.message, threads=self._settings.threads, verify=plan.verify,
+            suite=self._settings.suite, fingerprint=self._prints[plan], code=self._code[:16], status=gravest.status,
+            message=message, threads=self._settings.threads, verify=plan.verify,
         )  # fmt: skip
         record = self._store.append(msgspec.convert(values, Record))
         self._done[plan] = record
@@ -289,8 +326,12 @@ class _Heard:
     end: supervise.End = field(init=False)
 
 
-def _fingerprints(plans: Sequence[Plan], settings: Settings) -> dict[Plan, str]:
-    code = fingerprint.code_digest()
+def _exhausted(records: Mapping[Plan, Record]) -> list[tuple[Plan, Record]]:
+    """What ran out of memory."""
+    return [(plan, record) for plan, record in records.items() if record.status == "oom"]
+
+
+def _fingerprints(plans: Sequence[Plan], settings: Settings, code: str) -> dict[Plan, str]:
     digests = {path: data.digest(path) for path in {plan.case.data for plan in plans}}
     return {
         plan: fingerprint.of(
