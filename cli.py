@@ -431,7 +431,10 @@ def _cases(count: int) -> str:
 
 
 def _note(message: str) -> None:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    try:
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
+    except OSError:  # nobody reads it, and there is nobody to tell that to
+        _abandon(sys.stderr)
 
 
 def _fail(error: object, code: int) -> int:

@@ -19,7 +19,7 @@ SIZES: Final = ("depth", "width", "heads", "seq", "batch", "vocab")
 NO_SIZE: Final = ("seed",)
 """Axes that memory does not depend on."""
 READINGS: Final[Mapping[Measurement, str]] = {
-    "memory": "peak_bytes",
+    "memory": "activation_bytes",
     "throughput": "step_seconds",
     "reconstruction": "reconstruction",
     "gradients": "gradient_error",
@@ -37,7 +37,7 @@ class LeftOut:
     def why(self, plan: Plan) -> str:
         """One line: the reason, and what to do about it."""
         names = [] if self.measure == plan.measure else [name for name in MEASUREMENTS if name in self.measure]
-        what, over = (f"{' and '.join(names)} left out: ", " over that") if names else ("", "")
+        what, over = (f"{', '.join(names)} left out: ", " over that") if names else ("", "")
         return f"{what}larger than {self.than}, which ran out of memory{over}; {OPTION} measures it all the same"
 
 
