@@ -56,7 +56,7 @@ class Stored(msgspec.Struct, frozen=True):
     records: list[Record]
     """The last line of each case, in the order in which the cases first appeared."""
     messages: list[str]
-    """One line for each line of the file that was left out, and why."""
+    """One line for each line of the file that was left out, and why; and one where not all is of the same code."""
 
 
 class Store:
@@ -170,6 +170,7 @@ def read(path: Path) -> Stored:
     records: dict[Case, Record] = {}
     messages: list[str] = []
     lines = content.split(b"\n")
+    latest: str | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -182,6 +183,14 @@ def read(path: Path) -> Stored:
             messages.append(f"{where} {reason}; left out, the rest is kept")
         else:
             records[record.case()] = record
+            latest = record.code or latest
+    # Of a record from before it was kept nothing is known, and nothing said.
+    others = sum(record.code not in (None, latest) for record in records.values())
+    if others:
+        messages.append(
+            f"{file}: {others} of {len(records)} cases were measured with other code than the latest; "
+            "where that matters, measure them again with --resume"
+        )
     return Stored(list(records.values()), messages)
 
 
