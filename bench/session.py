@@ -103,11 +103,11 @@ class Session:
         """
         request = self.request
         going_on = request.resume or request.rerun is not None
-        with Store(self.directory, self._run(), resume=going_on) as store:
+        with signals.heeded(), signals.deferred(), Store(self.directory, self._run(), resume=going_on) as store:
             for message in store.messages:
                 on_message(message)
             try:
-                with signals.heeded():
+                with signals.lifted():
                     return runner.run(self.plans, store, self._settings(), on_event)
             except KeyboardInterrupt as interrupt:
                 cases = {private.case(plan.case) for plan in self.plans}

@@ -71,12 +71,16 @@ class Store:
         run (without `resume`) or a run of another suite, or has records of another schema.
         """
         self.directory = directory
-        with signals.deferred():
-            self._file = _open(directory)
-            self._begin(run, resume)
+        self._file = -1
+        try:
+            with signals.deferred():
+                self._file = _open(directory)
+                self._begin(directory, run, resume)
+        except BaseException:
+            self.close()
+            raise
 
-    def _begin(self, run: Run, resume: bool) -> None:
-        directory = self.directory
+    def _begin(self, directory: Path, run: Run, resume: bool) -> None:
         try:
             # Of a run that was killed as it wrote this; nobody else writes here now.
             _part(directory / RUN).unlink(missing_ok=True)
@@ -95,11 +99,7 @@ class Store:
             if self._earlier is None:
                 self._describe()
         except OSError as error:
-            self.close()
             raise _unwritable(directory, error) from error
-        except BaseException:
-            self.close()
-            raise
 
     def append(self, record: Record) -> Record:
         """Adds a record, on the disk when this returns. Returns it as it was written: without private paths.

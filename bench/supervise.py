@@ -59,7 +59,7 @@ def run(job: Job, on_event: Callable[[Event], None], *, timeout_seconds: float |
     start = time.monotonic()
     allowed = None if timeout_seconds is None else timeout_seconds * len(job.members)
     heard = _Heard(on_event)
-    with contextlib.ExitStack() as held, signals.deferred():
+    with signals.deferred(), contextlib.ExitStack() as held:
         try:
             (events, their_events), (errors, their_errors) = _pipe(held), _pipe(held)
             child = _start(job, their_events.fileno(), their_errors.fileno(), worker)

@@ -2,6 +2,10 @@
 counted twice, and nobody left behind. By hand, with real measurements:
 
 python tests/chaos.py --kills 100 --real
+
+Or presses Ctrl-C at every line of the code that runs a sweep, one after another:
+
+python tests/chaos.py --lines
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import time
 import types
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -41,8 +46,10 @@ heads = 2
 seq = 16
 batch = 2
 [[cases]]
+measure = MEASURE
 """
 METHODS: Final = 3
+INTERRUPTED: Final = ("runner.py", "supervise.py", "pipes.py", "store.py")
 PATIENCE_SECONDS: Final = 60.0
 EXACT: Final = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes", "bit_exact",
                 "gradient_error", "activation_parts", "peak_parts", "status", "message")  # fmt: skip
@@ -76,8 +83,12 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="measure, rather than start children that make figures up")
+    parser.add_argument("--lines", action="store_true", help="Ctrl-C at every line, instead of kills")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if given.lines:
+            print(f"{interrupt_lines(Path(folder))} lines, each with Ctrl-C at it: nothing was lost")
+            return
         print(wreak(Path(folder), kills=given.kills, seed=given.seed, real=given.real, tell=print))
 
 
@@ -88,8 +99,8 @@ def wreak(folder: Path, *, kills: int, seed: int, real: bool = False, tell: Any 
     """
     chance, seen = random.Random(seed), Seen()
     # Real children take seconds each.
-    depths = [2, 3] if real else [2, 3, 4, 5]
-    (folder / "chaos.toml").write_text(SUITE.replace("DEPTHS", str(depths)))
+    depths, measure = ([2, 3], ["memory", "gradients"]) if real else ([2, 3, 4], ["memory", "throughput"])
+    (folder / "chaos.toml").write_text(SUITE.replace("DEPTHS", str(depths)).replace("MEASURE", json.dumps(measure)))
     sweep = _Sweep(folder, "undisturbed", real, METHODS * len(depths))
     start = time.monotonic()
     assert sweep.start().wait(PATIENCE_SECONDS * 10) == 0, sweep.said()
@@ -107,7 +118,7 @@ def wreak(folder: Path, *, kills: int, seed: int, real: bool = False, tell: Any 
                     assert process.wait(PATIENCE_SECONDS * 10) in (0, 3), sweep.said()
                     break
                 try:
-                    process.wait(chance.uniform(0, usual * 0.5))
+                    process.wait(chance.expovariate(1 / (usual * (0.1 if real else 0.2))))
                 except subprocess.TimeoutExpired:
                     _strike(process, sweep, chance, seen)
                     tell(str(seen))
@@ -234,6 +245,89 @@ class _Sweep:
             except psutil.Error:
                 continue
         return found
+
+
+def interrupt_lines(folder: Path, sample: int | None = None, seed: int = 0) -> int:
+    """Has Ctrl-C come as each line of `INTERRUPTED` is first run, in a sweep of its own, or at some of them. Returns at
+    how many.
+
+    Raises: AssertionError for whatever must not be.
+    """
+    os.environ["FAKE_WORKER_LOG"] = str(folder / "log")
+    lines: dict[tuple[str, int], None] = {}
+    _interrupted(folder / "all", lambda line: lines.setdefault(line))
+    chosen = list(lines) if sample is None else random.Random(seed).sample(list(lines), sample)
+    for number, line in enumerate(chosen):
+        _interrupt_line(folder / str(number), line)
+    return len(chosen)
+
+
+def _interrupt_line(out: Path, at: tuple[str, int]) -> None:
+    files = len(os.listdir("/dev/fd"))  # noqa: PTH208
+
+    def press(line: tuple[str, int]) -> None:
+        if line == at:
+            signal.raise_signal(signal.SIGINT)
+
+    told = _interrupted(out, press)
+    where = f"Ctrl-C at {at[0]}:{at[1]}"
+    assert psutil.Process().children() == [], f"{where} left a process"
+    assert len(os.listdir("/dev/fd")) == files, f"{where} left a file open"  # noqa: PTH208
+    results = out / "results.jsonl"
+    content = results.read_bytes() if results.exists() else b""
+    assert content == b"" or content.endswith(b"\n"), f"{where} left half a line"
+    assert not out.exists() or {file.name for file in out.iterdir()} <= {"results.jsonl", "run.json"}, where
+    assert told <= [json.loads(line)["method"] for line in content.splitlines()], where
+    _interrupted(out, lambda line: None)
+    assert results.read_bytes().startswith(content), f"{where} lost a record"
+    methods = [json.loads(line)["method"] for line in results.read_bytes().splitlines()[len(content.splitlines()) :]]
+    assert set(methods) | {json.loads(line)["method"] for line in content.splitlines()} == {"standard", "bdia"}, where
+
+
+def _interrupted(out: Path, on_line: Callable[[tuple[str, int]], object]) -> list[str]:
+    """A sweep of two cases with `on_line` called at each line it runs: the methods whose records were told of."""
+    sys.path.insert(0, str(ROOT))
+    from bench import runner, signals, store
+    from bench.case import Case, Plan
+
+    axes = dict.fromkeys(("depth", "width", "heads", "seq", "batch"), 2)
+    plans = [
+        Plan(
+            Case(method=method, model="gpt", **axes, bits=None, vocab=256, dtype="fp32", train_steps=0, device="cpu",
+                 seed=0, data=None),
+            frozenset(("memory", "throughput")),
+        )
+        for method in ("standard", "bdia")
+    ]  # fmt: skip
+    settings = runner.Settings(suite="chaos", rounds=1, warmup=0, environment="", worker=FAKE)
+    about = store.Run(suite="chaos", started="", arguments=[], environment={})
+    told: list[str] = []
+
+    def hear(event: object) -> None:
+        if isinstance(event, runner.RecordDone):
+            told.append(event.record.method)
+
+    def trace(frame: types.FrameType, event: str, argument: object) -> Any:
+        name = Path(frame.f_code.co_filename)
+        if name.parent.name != "bench" or name.name not in INTERRUPTED:
+            return None
+        if event == "line":
+            on_line((name.name, frame.f_lineno))
+        return trace
+
+    def sweep() -> None:
+        with signals.deferred(), store.Store(out, about, resume=True) as opened, signals.lifted():
+            runner.run(plans, opened, settings, hear)
+
+    with signals.heeded():
+        sys.settrace(trace)
+        try:
+            sweep()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(None)
+    return told
 
 
 def drive(real: bool, line: list[str]) -> None:
