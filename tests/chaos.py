@@ -85,6 +85,8 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="measure, rather than start children that make figures up")
     parser.add_argument("--lines", action="store_true", help="Ctrl-C at every line, instead of kills")
     given = parser.parse_args()
+    # A shell starts what it runs in the background deaf to Ctrl-C, and what that starts is deaf as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as folder:
         if given.lines:
             print(f"{interrupt_lines(Path(folder))} lines, each with Ctrl-C at it: nothing was lost")
