@@ -11,7 +11,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -19,15 +19,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 import typer.main
 
-import bdia.methods
 from bdia.errors import BdiaError
-from bench import axes, errors, limits, models, signals, skipping, suite
-from bench.case import MEASUREMENTS, Plan
+from bench import axes, errors, limits, signals, skipping, suite
 from bench.errors import BenchError, UsageError
+from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
     from bench.record import Record
+    from bench.sides import Side
+    from reports.figures import Drawn
 
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -58,7 +59,7 @@ def execute(arguments: Sequence[str]) -> int:
         code = _answer(arguments)
         sys.stdout.flush()
     except KeyboardInterrupt as interrupt:
-        return _fail("interrupted", errors.EXIT_BY_SIGNAL + signals.number(interrupt))
+        return _refuse(arguments, "interrupted", errors.EXIT_BY_SIGNAL + signals.number(interrupt))
     except BrokenPipeError:
         # Whoever read has left, as `head` does.
         _abandon(sys.stdout)
@@ -78,15 +79,24 @@ def _answer(arguments: Sequence[str]) -> int:
     except typer.Exit as exit_:
         return exit_.exit_code
     except BenchError as error:
-        return _fail(error, error.exit_code)
+        return _refuse(arguments, error, error.exit_code)
     except BdiaError as error:
-        return _fail(error, errors.EXIT_USAGE)
+        return _refuse(arguments, error, errors.EXIT_USAGE)
     except Exception as error:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
             raise
-        return _fail(_usage(error), errors.EXIT_USAGE)
+        return _refuse(arguments, _usage(error), errors.EXIT_USAGE)
     return code if isinstance(code, int) else errors.EXIT_OK
+
+
+def _refuse(arguments: Sequence[str], error: object, code: int) -> int:
+    """One line on stderr, and of a `check` what a CI reads as well."""
+    if list(arguments[:1]) == ["check"]:
+        from reports import published
+
+        published.publish_error(_one_line(error), code, os.environ, json="--json" in arguments)
+    return _fail(error, code)
 
 
 def _abandon(stream: TextIO) -> None:
@@ -148,12 +158,25 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _tolerance(text: str) -> str:
+    Tolerances().overlaid([text])
+    return text
+
+
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
 ]
+Base = Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run, or a baseline's file.")]
+Head = Annotated[Path, typer.Argument(metavar="HEAD", help="The other.")]
 Tolerance = Annotated[
-    str, typer.Option(metavar="T", help="What still counts as the same: a share as in 0.5%, or bytes as in 64KiB.")
+    list[str] | None,
+    typer.Option(
+        metavar="[METRIC=]T",
+        parser=_tolerance,
+        help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
+        "of one metric as in gradient_error=20x. May be repeated.",
+    ),
 ]
 
 
@@ -221,7 +244,10 @@ def run_command(
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
-        return _list_plans(prepared.plans)
+        from reports import listed
+
+        _print(listed.plans(prepared.plans))
+        return errors.EXIT_OK
 
     from reports.progress import Live
 
@@ -233,7 +259,7 @@ def run_command(
     except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
         _abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
-        kept = f"{_cases(len(summary.records))} are in {prepared.directory}; see: {PROGRAM} report {prepared.directory}"
+        kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
         raise session.RunInterruptedError(interrupt, kept) from None
     if summary.failed:
         return errors.EXIT_FAILED_CASE
@@ -262,26 +288,17 @@ def _show(records: Sequence[Record], directory: Path) -> None:
     found = frame(records)
     page.show(found, "table", verdict(found))
     folder = directory / "figures"
-    drawn = []
-    for name in figures.available(found):
-        try:
-            drawn += figures.save(name, found, folder)
-        except (BenchError, OSError) as error:
-            # The run is measured and its exit code earned; what cannot be drawn now can be drawn later.
-            _note(f"figure {name} is not drawn: {error}")
-    print(f"Figures: {folder if drawn else 'none'}")
+    drawn = figures.save_all(found, folder)
+    _note_refused(drawn)
+    print(f"Figures: {folder if drawn.paths else 'none'}")
 
 
 @app.command("list")
 def list_command() -> int:
     """Suites, methods and models."""
-    suites = [(name, suite.load(name).title) for name in suite.names()]
-    methods = [(method.name, method.summary) for method in bdia.methods.METHODS]
-    known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
-    for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
-        print(heading)
-        for name, summary in rows:
-            print(f"  {name:<18}{summary}")
+    from reports import listed
+
+    _print(listed.everything())
     return errors.EXIT_OK
 
 
@@ -324,67 +341,146 @@ def report_command(
         from reports import figures as drawing
 
         inches = None if size is None else drawing.parse_size(size)
-        pictures = drawing.DEFAULT_FORMATS if figure is None or format_ is None else (format_,)
-        for name in drawing.available(found) if figure is None else (figure,):
-            folder = figures or directory / "figures"
-            for path in drawing.save(name, found, folder, pictures, size=inches, style_file=style):
-                _note(f"written: {path}")
+        folder = figures or directory / "figures"
+        if figure is None:
+            drawn = drawing.save_all(found, folder, size=inches, style_file=style)
+            if drawn.refused and not drawn.paths:
+                # A size or a style that will do for no figure at all is a wrong request.
+                raise next(iter(drawn.refused.values()))
+            paths: Sequence[Path] = drawn.paths
+            _note_refused(drawn)
+        else:
+            pictures = drawing.DEFAULT_FORMATS if format_ is None else (format_,)
+            paths = drawing.save(figure, found, folder, pictures, size=inches, style_file=style)
+        for path in paths:
+            _note(f"written: {path}")
         if figure is not None and caption:
             print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
     return errors.EXIT_OK
 
 
 @app.command("compare")
-def compare_command(
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run.")],
-    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The directory of the other.")],
-    tolerance: Tolerance = "0",
-) -> int:
-    """Two runs side by side: the memory of each case, before and after."""
-    from bench import baseline, compare
+def compare_command(base: Base, head: Head, tolerance: Tolerance = None) -> int:
+    """Two runs side by side: the memory of each case, before and after, and what else changed."""
+    from bench import check, compare
     from reports import compared, page
 
-    allowed = compare.parse_tolerance(tolerance)
-    old, new = _load(base), _load(head)
-    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
-        _note(f"not the same environment: {difference}")
-    found = compare.compare(old.records, new.records, allowed)
+    old, new = _pair(base, head)
+    allowed = check.tolerances(new.run or old.run, tolerance or ())
+    found = compare.compare(old.measured, new.measured, allowed)
     page.show_sheet(compared.compared(found))
     print(f"{base} -> {head}: {compare.counted(found)}")
     return errors.EXIT_OK
 
 
 @app.command("check")
+@_with_axes
 def check_command(
-    directory: RunDirectory,
-    path: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    given: Mapping[str, str],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SUITE|FILE.toml", help="With --baseline a run's directory, its --out; with --against a suite."
+        ),
     ],
-    tolerance: Tolerance = "0",
-    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline, and say what changes.")] = False,
+    path: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--against", metavar="REV", help="Measure this commit and the working tree, and compare the two."),
+    ] = None,
+    tolerance: Tolerance = None,
+    rated: Annotated[
+        bool, typer.Option("--rates", help="Compare rates as well, as ratios to standard's within the run.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make this run the baseline of its environment, and say what changes.")
+    ] = False,
+    any_environment: Annotated[
+        bool,
+        typer.Option(
+            "--allow-environment-mismatch", help="Compare with the nearest environment where there is none like this."
+        ),
+    ] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict as JSON, as the last line of stdout.")
+    ] = False,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --against: keep both runs, in DIR/base and DIR/head.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", parser=_seconds, help="Of --against: seconds a case may take.")
+    ] = None,
 ) -> int:
-    """The gate for CI: exit 1 where memory is worse, or a case of the baseline is missing or newly fails."""
-    from bench import baseline, compare
+    """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
+    from bench import against, baseline, check, rates
+    from reports import checked, published
 
-    allowed = compare.parse_tolerance(tolerance)
-    run = _load(directory)
-    if update:
-        done = baseline.update(path, run.records, run.environment)
-        for change in done.changes:
-            print(change)
-        print(", ".join(filter(None, (f"{path}: {_cases(done.cases)} written", compare.counted(done.changes)))))
-        return errors.EXIT_OK
-    found = baseline.check(path, run.records, run.environment, allowed)
-    for comparison in found:
-        if comparison.verdict != "same":
-            print(comparison)
-        if comparison.regression:
-            print(f"  measure it again: {compare.rerun_command(run.suite, comparison.case, verify=run.verified)}")
-    print(f"{directory} against {path}: {compare.counted(found)}")
-    if any(comparison.improvement for comparison in found):
-        renewed = f"{PROGRAM} check {directory} --baseline {path} --update"
-        print(f"There are gains over the baseline; keep them with `{renewed}`")
-    return errors.EXIT_REGRESSION if compare.regressions(found) else errors.EXIT_OK
+    if (path is None) == (revision is None):
+        raise UsageError(
+            "check: give --baseline FILE for a run that is measured, or --against REV for a suite; not both"
+        )
+    if revision is not None:
+        if update:
+            raise UsageError("--update renews a baseline, and --against has none; leave one of them out")
+        request = against.Request(what, revision, given, data, None if timeout is None else str(timeout), out)
+        sides = against.measure(request, lambda line: print(line, file=sys.stderr))
+        allowed = check.tolerances(sides.head, tolerance or ())
+        found = against.judge(sides, allowed, rated=rated, any_environment=any_environment)
+    else:
+        assert path is not None
+        _refuse_measuring({**given, "data": data, "out": out, "timeout": timeout})
+        if update and (junit is not None or json):
+            raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
+        run = _load(Path(what))
+        if update:
+            ratios = rates.ratios(run.records) if rated else None
+            _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
+            return errors.EXIT_OK
+        allowed = check.tolerances(run, tolerance or ())
+        found = check.check(what, run, path, allowed, rated=rated, any_environment=any_environment)
+    advice = list(checked.gains(found, rated=rated)) if revision is None else []
+    _print(checked.lines(found, renewable=revision is None))
+    _print(advice)
+    if junit is not None:
+        published.write_junit(found, junit)
+    published.publish(found, os.environ, _note, advice=" ".join(advice), json=json)
+    return errors.EXIT_OK if found.passed else errors.EXIT_REGRESSION
+
+
+@app.command("explain")
+@_with_axes
+def explain_command(
+    given: Mapping[str, str],
+    base: Base,
+    head: Head,
+    metric: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Only activation_bytes, or only peak_bytes.")
+    ] = None,
+    traced: Annotated[
+        bool, typer.Option("--stacks", help="Run what moved most again: what is alive at its peak, line by line.")
+    ] = False,
+) -> int:
+    """Where the memory of two runs differs: which part, in which blocks, of the cases that the axes pick."""
+    from bench import explain, stacks
+    from bench.session import THREADS
+    from reports import explained, page, sites
+
+    metrics = explain.metrics(metric)
+    old, new = _pair(base, head)
+    before, after = explain.chosen(given, old.measured, new.measured)
+    found = explain.explain(before, after, metrics)
+    page.show_sheet(explained.sheet(found))
+    _print(explained.lines(found, f"{base} -> {head}"))
+    if traced:
+        again, peak = explain.case_to_trace(found, after, metrics)
+        told = stacks.trace(again.case(), threads=THREADS, verify=again.verify)
+        page.show_sheet(sites.sheet(again.case(), told, peak))
+        _print(sites.lines(again, told, peak))
+    return errors.EXIT_OK
 
 
 @app.command("doctor")
@@ -409,6 +505,13 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
     return errors.EXIT_OK
 
 
+def _refuse_measuring(given: Mapping[str, object]) -> None:
+    """What tells --against how to measure has no say in a run that is measured."""
+    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
+    if named:
+        raise UsageError(f"{', '.join(named)}: of check --against alone; with --baseline the run is measured already")
+
+
 def _load(directory: Path) -> StoredRun:
     from bench import baseline
 
@@ -418,16 +521,21 @@ def _load(directory: Path) -> StoredRun:
     return run
 
 
-def _list_plans(plans: Sequence[Plan]) -> int:
-    for plan in plans:
-        measured = ", ".join(name for name in MEASUREMENTS if name in plan.measure)
-        print(f"{plan.case.label()}: {measured if plan.unsupported is None else f'unsupported, {plan.unsupported}'}")
-    print(f"{_cases(len(plans))}; nothing was measured (--dry-run)")
-    return errors.EXIT_OK
+def _pair(base: Path, head: Path) -> tuple[Side, Side]:
+    """Both sides of a comparison, and on stderr in what their environments differ."""
+    from bench import baseline, sides
+
+    old, new = sides.pair(base, head)
+    for message in (*old.messages, *new.messages):
+        _note(message)
+    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
+        _note(f"not the same environment: {difference}")
+    return old, new
 
 
-def _cases(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'}"
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _note(message: str) -> None:
@@ -437,9 +545,21 @@ def _note(message: str) -> None:
         _abandon(sys.stderr)
 
 
+def _note_refused(drawn: Drawn) -> None:
+    """What is measured can be drawn later: a figure that cannot be now costs no exit code."""
+    for name, error in drawn.refused.items():
+        _note(f"figure {name} is not drawn: {error}")
+    if not drawn.paths and not drawn.refused:
+        _note("no figure is drawn: these cases have the numbers for none")
+
+
 def _fail(error: object, code: int) -> int:
-    _note(" ".join(str(error).split()))
+    _note(_one_line(error))
     return code
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _usage(error: Any) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from bench.case import Case
-from bench.compare import Comparison, Metric, Verdict
+from bench.compare import Comparison, Value, Verdict
 from bench.record import FAILED
-from reports import settings, units
+from bench.tolerance import Metric
+from reports import settings, units, values
 from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
 _SHOWN: tuple[tuple[Metric, str], ...] = (("activation_bytes", "activ."), ("peak_bytes", "peak"))
+_ALL = 500
+"""Cases up to which all are shown."""
 _WORST_FIRST: tuple[Verdict, ...] = (
     "newly failing",
     "missing",
@@ -29,13 +32,18 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
-    The verdict of a row is the worst of its metrics'; one that no column shows, as of `side_bytes`, is a note. A
-    case that is compared as a whole has its status before and after in place of the first metric."""
+    The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved and the cases that
+    it made worse or better, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case
+    that is compared as a whole has its status before and after in place of the first metric. Of a long comparison,
+    cases that are the same throughout are only counted."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
-    for comparison in sorted(comparisons, key=lambda comparison: grid_order(comparison.case)):
-        of_case.setdefault(comparison.case, []).append(comparison)
+    for comparison in comparisons:
+        if comparison.metric != "bits_per_activation":
+            of_case.setdefault(comparison.case, []).append(comparison)
+    of_case, left_out = _shortened(of_case)
+    of_case = {case: of_case[case] for case in sorted(of_case, key=grid_order)}
     rows = {case: _axes(case) for case in of_case}
     axes = settings.varying(list(rows.values()))
     scales = {
@@ -48,6 +56,8 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
         )
         for metric, _ in _SHOWN
     }
+    metrics_shown = {metric for metric, _ in _SHOWN}
+    moved: dict[str, list[str]] = {}
     lines: list[Line] = []
     notes: list[str] = []
     for case, found in of_case.items():
@@ -58,10 +68,17 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
             measured[:2] = [_status(whole.old), _status(whole.new)]
         cells += measured
         lines.append(Line((*cells, _verdict(found)), opens=True))
-        notes += [_note(comparison, rows[case], axes) for comparison in found if _unseen(comparison)]
-    columns = [
-        Column(settings.name_of(axis), numeric=isinstance(getattr(comparisons[0].case, axis), int)) for axis in axes
-    ]
+        told = dict.fromkeys(one.where for one in found if one.metric in metrics_shown and one.where)
+        for where in told:
+            moved.setdefault(where, []).append(settings.which(rows[case], axes))
+        notes += [_note(comparison, rows[case], axes, told) for comparison in found if _unseen(comparison)]
+    notes = [f"{where}: {', '.join(cases)}" for where, cases in moved.items()] + notes
+    notes += [_note(one, _axes(one.case), axes, ()) for one in comparisons if _law_changed(one)]
+    if not lines and not notes:
+        return None
+    if left_out:
+        notes.append(f"{units.cases(left_out)} not shown: the same in every metric")
+    columns = [Column(settings.name_of(axis), numeric=_numeric(axis, rows.values())) for axis in axes]
     columns.append(Column("method", numeric=False))
     for metric, heading in _SHOWN:
         unit = scales[metric].unit
@@ -72,6 +89,18 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
         lines=tuple(lines),
         notes=tuple(notes),
     )
+
+
+def _shortened(of_case: dict[Case, list[Comparison]]) -> tuple[dict[Case, list[Comparison]], int]:
+    """What is shown, and how many cases are not: where there are more than fit a few pages, those that are the same."""
+    if len(of_case) <= _ALL:
+        return of_case, 0
+    changed = {case: found for case, found in of_case.items() if any(one.verdict != "same" for one in found)}
+    return changed, len(of_case) - len(changed)
+
+
+def _numeric(axis: str, rows: Iterable[dict[str, Any]]) -> bool:
+    return all(row[axis] is None or isinstance(row[axis], int) for row in rows)
 
 
 def _axes(case: Case) -> dict[str, Any]:
@@ -90,7 +119,7 @@ def _bytes(comparison: Comparison | None, scale: units.ByteScale) -> tuple[Cell,
     return cell(scale.number(old)), cell(scale.number(new)), Cell(text, tone)
 
 
-def _status(ended: int | str | None) -> Cell:
+def _status(ended: Value) -> Cell:
     return cell(units.MISSING) if ended is None else Cell(str(ended), "bad" if ended in FAILED else "plain")
 
 
@@ -105,9 +134,13 @@ def _unseen(comparison: Comparison) -> bool:
     return comparison.verdict != "same" and comparison.metric not in {None, *(metric for metric, _ in _SHOWN)}
 
 
-def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str]) -> str:
-    ends = [
-        units.integer(value) if isinstance(value, int) else value or units.MISSING
-        for value in (comparison.old, comparison.new)
-    ]
-    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends[0]} → {ends[1]}"
+def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str], told: Collection[str]) -> str:
+    """One verdict in words; `told` is where bytes are already said to have moved."""
+    ends = " → ".join(values.value(comparison.metric, end) for end in (comparison.old, comparison.new))
+    said = "; ".join(filter(None, ("" if comparison.where in told else comparison.where, comparison.note)))
+    where = f" ({said})" if said else ""
+    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends}{where}"
+
+
+def _law_changed(comparison: Comparison) -> bool:
+    return comparison.metric == "bits_per_activation" and comparison.verdict != "same"

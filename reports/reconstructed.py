@@ -73,6 +73,7 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
         columns=(*head, *_COLUMNS),
         lines=tuple(lines),
         keys=len(axes),
+        labels=len(head),
         notes=notes.lines(),
         legend=_LEGEND,
     )

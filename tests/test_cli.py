@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,12 +11,15 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+from xml.etree import ElementTree
 
 import msgspec
+import pandas as pd
 import psutil
 import pytest
 import torch
+from matplotlib.axes import Axes
 from synthetic_records import full
 from synthetic_records import record as bare
 
@@ -29,6 +33,7 @@ from bench.record import Record
 from bench.runner import RecordDone, RunEvent, RunStarted, Settings, Summary
 from bench.store import Run, Store
 from reports import export, figures
+from reports.figures import output
 
 BDIA_BENCH = Path(sysconfig.get_path("scripts")) / "bdia-bench"
 REAL_PROBE = probe.probe
@@ -172,7 +177,11 @@ def error_of(answer: Answer, code: int) -> str:
         ("report x --size 3x2", "--figure NAME"),
         ("compare nowhere elsewhere", "nowhere: no results.jsonl there"),
         ("compare a b --tolerance lots", "tolerance 'lots': expected a share such as 0.5%"),
-        ("check x", "missing option '--baseline'"),
+        ("check x", "give --baseline FILE for a run that is measured, or --against REV for a suite; not both"),
+        ("check x --baseline b --against r", "not both"),
+        ("check x --against r --update", "--update renews a baseline, and --against has none"),
+        ("check x --baseline b --depth 4 --out d", "--depth, --out: of check --against alone"),
+        ("check x --baseline b --update --junit j.xml", "--update comes to no verdict"),
     ],
 )
 def test_bad_input_is_one_line(bench: Bench, line: str, said: str) -> None:
@@ -233,6 +242,16 @@ def test_a_run_ends_with_tables_a_verdict_and_figures(
     assert {path.suffix for path in (tmp_path / "here" / "figures").iterdir()} == {".png", ".svg", ".csv"}
 
 
+def test_a_run_remembers_what_its_suite_tolerates(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, suite_file: Path
+) -> None:
+    """The tolerances of the suite are in `run.json`, so that the directory is enough to judge the run by."""
+    make_up(monkeypatch)
+    suite_file.write_text(SUITE + '[tolerance]\npeak_bytes = "1KiB"\n')
+    assert bench("run", suite_file, "--out", "here")[0] == 0
+    assert json.loads(Path("here/run.json").read_text())["tolerance"] == {"peak_bytes": "1KiB"}
+
+
 def test_the_directory_is_named_after_suite_and_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, suite_file: Path
 ) -> None:
@@ -282,23 +301,28 @@ def test_a_failed_case_far_or_near_keeps_the_exit_code(
     assert {"fig1.png", "memory-depth.png", "throughput.png", "memory-speed.png"} <= drawn
 
 
+def unwilling(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """These figures cannot be drawn."""
+
+    def refusing(name: str) -> figures.Drawing:
+        def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+            raise UsageError(f"{name} is too small")
+
+        return dataclasses.replace(figures.FIGURES[name], draw=draw)
+
+    monkeypatch.setattr(output, "FIGURES", {**figures.FIGURES, **{name: refusing(name) for name in names}})
+
+
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("oom", 3)])
 def test_a_figure_that_fails_leaves_the_run_as_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str, code: int
 ) -> None:
     """A figure that cannot be drawn is a note; the others are drawn and the exit code is that of the cases."""
     make_up(monkeypatch, failing(status) if status != "ok" else lambda plan: full(plan.case))
-    save = figures.save
-
-    def unwilling(name: str, *arguments: Any, **options: Any) -> list[Path]:
-        if name == "fig1":
-            raise UsageError("too small")
-        return save(name, *arguments, **options)
-
-    monkeypatch.setattr(figures, "save", unwilling)
+    unwilling(monkeypatch, "fig1")
     found, out, err = bench("run", *SMALL, "--out", "here")
     assert found == code
-    assert err.splitlines()[-1] == "bdia-bench: figure fig1 is not drawn: too small"
+    assert err.splitlines()[-1] == "bdia-bench: figure fig1 is not drawn: fig1 is too small"
     assert out.splitlines()[-1] == f"Figures: {Path('here/figures')}"
     drawn = {path.name for path in (tmp_path / "here" / "figures").iterdir()}
     assert "throughput.png" in drawn
@@ -494,6 +518,32 @@ def test_all_figures_are_drawn_beside_the_table(bench: Bench, finished: str, tmp
     }
 
 
+def test_a_report_draws_what_it_can(
+    bench: Bench, finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all figures, one that cannot be drawn is named and stops no other; where none can be, the code is 2."""
+    unwilling(monkeypatch, "fig1", "throughput")
+    code, _, err = bench("report", finished, "--figures", "drawn")
+    assert code == 0
+    for name in ("fig1", "throughput"):
+        assert f"bdia-bench: figure {name} is not drawn: {name} is too small" in err.splitlines()
+    drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
+    assert drawn == {"memory-depth", "memory-parts", "memory-speed"}
+    code, _, err = bench("report", finished, "--figures", "none", "--style", "none.mplstyle")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "'none.mplstyle': no such file" in err
+
+
+def test_a_report_without_the_numbers_for_a_figure_says_so(bench: Bench) -> None:
+    """Where there is nothing to draw the tables are printed all the same, and a line says that no figure is."""
+    bare_run = finish("bare", lambda plan: bare(plan.case, samples_per_second=1.0))
+    code, out, err = bench("report", bare_run, "--figures", "drawn")
+    assert code == 0
+    assert "checkpoint" in out
+    assert err.splitlines() == ["bdia-bench: no figure is drawn: these cases have the numbers for none"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -522,8 +572,8 @@ def test_compare_shows_two_runs_side_by_side(bench: Bench, finished: str) -> Non
     code, out, err = bench("compare", finished, "head")
     assert (code, err) == (0, "")
     assert "worse" in out
-    assert out.splitlines()[-1] == "finished -> head: 17 same, 1 worse"
-    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 18 same")
+    assert out.splitlines()[-1] == "finished -> head: 24 same, 1 worse"
+    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 25 same")
 
 
 def test_compare_tells_of_another_environment(bench: Bench, finished: str) -> None:
@@ -540,7 +590,7 @@ def test_check_passes_on_the_run_that_made_the_baseline(bench: Bench, finished: 
     assert (code, out) == (0, "ci/baseline.json: 6 cases written\n")
     code, out, err = bench("check", finished, "--baseline", "ci/baseline.json")
     assert (code, err) == (0, "")
-    assert out == "finished against ci/baseline.json: 18 same\n"
+    assert out == "finished against ci/baseline.json: 25 same\n"
 
 
 def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
@@ -552,8 +602,8 @@ def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
     worse, again, total = out.splitlines()
     assert worse.startswith("worse: bdia gpt depth=4 ")
     assert "peak_bytes" in worse
-    assert worse.endswith(" bytes")
-    assert total == "head against b.json: 17 same, 1 worse"
+    assert worse.endswith(" bytes (+<0.01%)")
+    assert total == "head against b.json: 24 same, 1 worse"
     command = again.partition("bdia-bench ")[2].split()
     code, out, _ = bench(*command, "--dry-run")
     assert code == 0
@@ -569,7 +619,7 @@ def test_check_fails_on_a_case_that_newly_fails(bench: Bench, finished: str) -> 
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
     assert "newly failing: bdia gpt depth=4" in out
-    assert out.splitlines()[-1].endswith("15 same, 1 newly failing")
+    assert out.splitlines()[-1].endswith("19 same, 1 newly failing")
 
 
 def test_check_fails_on_a_case_that_is_missing(bench: Bench, finished: str) -> None:
@@ -608,6 +658,65 @@ def test_check_without_a_baseline_has_a_code_of_its_own(bench: Bench, finished: 
     Path("b.json").write_text(Path("b.json").read_text().replace('"threads": 2', '"threads": 8'))
     text = error_of(bench("check", finished, "--baseline", "b.json"), 4)
     assert "threads 8 there, 2 here" in text
+
+
+def test_check_ends_with_its_json_line(bench: Bench, finished: str) -> None:
+    """`--json` makes the verdict the last line of stdout, below what people read, with the exit code in it."""
+    bench("check", finished, "--baseline", "b.json", "--update")
+    finish("head", heavier)
+    _, said, _ = bench("check", "head", "--baseline", "b.json")
+    code, out, err = bench("check", "head", "--baseline", "b.json", "--json")
+    assert (code, err) == (1, "")
+    *above, last = out.splitlines(keepends=True)
+    assert "".join(above) == said
+    found = json.loads(last)
+    assert (found["verdict"], found["exit_code"], found["run"], found["baseline"]) == ("failed", 1, "head", "b.json")
+    assert [one["verdict"] for one in found["comparisons"]].count("worse") == found["counts"]["worse"] > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("check {finished} --baseline none.json --json", 4, "no baseline none.json"),
+        ("check nowhere --baseline b.json --json", 2, "nowhere"),
+        ("check {finished} --json", 2, "give --baseline FILE"),
+        ("check {finished} --baseline b.json --json --junti x.xml", 2, "did you mean --junit"),
+        ("check {finished} --baseline b.json --json --junit /dev/null/x.xml", 2, "--junit '/dev/null/x.xml'"),
+        ("check {finished} --against HEAD --json", 2, "--against: not a git repository"),
+    ],
+)
+def test_an_error_of_check_is_json_as_well(
+    bench: Bench, finished: str, monkeypatch: pytest.MonkeyPatch, line: str, code: int, said: str
+) -> None:
+    """Where a check comes to no verdict, the last line says why, beside the line on stderr; GitHub is told too."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
+    bench("check", finished, "--baseline", "b.json", "--update")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    answer, out, err = bench(*line.format(finished=finished).split())
+    *_, annotation, last = out.splitlines()
+    found = json.loads(last)
+    assert (answer, found["verdict"], found["exit_code"], found["comparisons"]) == (code, "error", code, [])
+    assert said in found["error"]
+    assert err == f"bdia-bench: {found['error']}\n"
+    assert annotation.startswith("::error title=bdia-bench check::")
+
+
+def test_check_writes_junit_and_tells_github(bench: Bench, finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--junit` writes its file whatever the verdict, and GitHub gets its summary and annotations."""
+    bench("check", finished, "--baseline", "b.json", "--update")
+    finish("head", heavier)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    code, out, err = bench("check", "head", "--baseline", "b.json", "--junit", "ci/junit.xml")
+    assert (code, err) == (1, "")
+    assert ElementTree.parse("ci/junit.xml").getroot().find("testsuite/testcase/failure") is not None
+    assert "::error title=peak_bytes worse::" in out
+    assert Path("summary.md").read_text().startswith("## Memory gate: ")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/null/summary.md")
+    code, out, err = bench("check", finished, "--baseline", "b.json", "--junit", "ci/junit.xml")
+    assert code == 0
+    assert ElementTree.parse("ci/junit.xml").getroot().find("testsuite/testcase/failure") is None
+    assert err.startswith("bdia-bench: no summary in GITHUB_STEP_SUMMARY: /dev/null/summary.md: ")
 
 
 def test_the_formats_are_those_of_the_reports() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Kept, Watcher
+from bench.meters.lines import Lines
 from bench.meters.trace import Event, Running, Trace, note, running
 from bench.parts import PartName
 
@@ -62,12 +63,18 @@ class Survey(Watcher):
     `optimizing` around the optimiser's step; `peak` once the trace is read.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Lines | None = None) -> None:
+        self._lines = lines
         self._known: list[tuple[int, Whose]] = []  # of note i: the address of a storage, and whose it is
         # A call's first sequence number, the first after it, and the call. They grow from forward to forward.
         self._sequences: list[tuple[int, int, int]] = []
         self._inside = ExitStack()  # of the call under way
         self._first = 0
+
+    @property
+    def lines(self) -> AbstractContextManager[object]:
+        """To be entered as well, where the lines of what is allocated are asked for."""
+        return nullcontext() if self._lines is None else self._lines
 
     def forwarded(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
@@ -107,11 +114,12 @@ class Survey(Watcher):
             if event.time_ns > end:
                 break
             replay.take(event)
-        return Peak(
-            [Allocation(made.whose or self._of(made.event.running), made.event.nbytes, made.event.line)
-             for made in replay.alive_at_peak()],
-            replay.released_at_peak,
-        )  # fmt: skip
+        return Peak([self._allocation(made) for made in replay.alive_at_peak()], replay.released_at_peak)
+
+    def _allocation(self, made: _Made) -> Allocation:
+        event = made.event
+        line = event.line if self._lines is None else self._lines.of(event.line, event.running)
+        return Allocation(made.whose or self._of(event.running), event.nbytes, line)
 
     def _note(self, tensor: Tensor, whose: Whose) -> None:
         note(str(len(self._known)))

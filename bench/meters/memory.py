@@ -18,8 +18,9 @@ import torch
 from bdia.backprop import Watcher
 from bench import parts
 from bench.meters import nvml, rss
-from bench.meters.breakdown import Survey
+from bench.meters.breakdown import Peak, Survey
 from bench.meters.level import level, moment_of
+from bench.meters.lines import Lines
 from bench.parts import Flat, PartName, Parts
 from bench.workload import Workload, tensors
 
@@ -81,13 +82,27 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
 
     Raises: MeterError where the level cannot be known exactly; whatever the workload raises.
     """
+    return _measure(workload, handle, device, Survey())[0]
+
+
+def measure_peaks(workload: Workload, handle: Held, device: torch.device) -> tuple[MemoryReading, Peak, Peak]:
+    """The same, and what was alive at the highest moment of either stretch, each allocation with the Python line that
+    made it. What is there before a step (parameters and so on) is in the reading's parts alone.
+
+    Raises: as `measure_memory` does.
+    """
+    return _measure(workload, handle, device, Survey(Lines()))
+
+
+def _measure(
+    workload: Workload, handle: Held, device: torch.device, survey: Survey
+) -> tuple[MemoryReading, Peak, Peak]:
     model, optimizer = workload.model, workload.optimizer
     model.zero_grad(set_to_none=True)
     # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
     run_step(workload)
     run_step(workload)
     resident = rss.high_water_bytes()
-    survey = Survey()
     with level(device) as meter:
         # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
         torch.autograd.backward(workload.loss(model, workload.batch))
@@ -98,7 +113,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         gc.collect()
         static = static_bytes(workload, device)
         meter.mark("static")
-        with handle.observing(survey):
+        with handle.observing(survey), survey.lines:
             loss = workload.loss(model, workload.batch)
             meter.mark("forward end")
             side, rng = handle.side_bytes, handle.rng_bytes
@@ -110,7 +125,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         gc.collect()
         bare, held = static_bytes(workload, device), _static_parts(workload, device)
         meter.mark("step start")
-        with handle.observing(survey):
+        with handle.observing(survey), survey.lines:
             run_step(workload, survey)
         meter.mark("step end")
     activation = meter.rise("static", "backward end")
@@ -118,7 +133,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
     stretches = [(moment_of(first), moment_of(last)) for first, last in _STRETCHES]
     kept, whole = (survey.peak(meter.trace, *stretch) for stretch in stretches)
     on_cuda = device.type == "cuda"
-    return MemoryReading(
+    reading = MemoryReading(
         static_bytes=static,
         activation_bytes=activation,
         peak_bytes=peak,
@@ -131,6 +146,7 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
         rss_bytes=resident,
     )
+    return reading, kept, whole
 
 
 def run_step(workload: Workload, survey: Survey | None = None) -> None:
