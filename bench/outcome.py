@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.case import Case
+from bench.pipes import printable
 from bench.protocol import Finished, Measured
 from bench.record import Record, Status
 from bench.supervise import End
@@ -20,6 +21,8 @@ MEASURED: Final = (
 )
 """The fields of a record that a child may fill in."""
 
+LONGEST_MESSAGE: Final = 2000
+"""Characters of what a child says; what a user's model raises may be a page."""
 _TYPES: Final = {info.name: info.type for info in msgspec.structs.fields(Record)}
 _WEIGHT: Final[tuple[Status, ...]] = ("error", "oom", "timeout", "unsupported", "skipped", "ok")
 
@@ -39,7 +42,7 @@ def said(event: Finished) -> Outcome:
         _check(event.fields)
     except msgspec.ValidationError as error:
         return Outcome(status="error", message=f"its answer is not readable: {error}")
-    message = None if event.message is None else " ".join(event.message.split())
+    message = None if event.message is None else " ".join(printable(event.message).split())[:LONGEST_MESSAGE]
     return Outcome(event.fields, event.status, message)
 
 

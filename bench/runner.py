@@ -8,24 +8,24 @@ the way, makes a record that says so, and the run goes on. Imports no torch, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from bench import data, fingerprint, limits, private, skipping, supervise
+from bench import fingerprint, limits, skipping, standing, supervise
 from bench.case import Case, Measurement, Plan
 from bench.estimate import Pace, work
 from bench.limits import Limit
 from bench.outcome import Outcome, of_end, said, worst
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
-from bench.record import FAILED, Record, Status
+from bench.record import FAILED, Record
 from bench.skipping import LeftOut
+from bench.standing import Rerun
 from bench.store import Store
 
-Rerun = Literal["none", "failed", "all"]
 TIMES = ("step_seconds", "rounds_id", "tokens_per_second", "samples_per_second")
 
 
@@ -127,9 +127,13 @@ class _Run:
         self._start = time.monotonic()
         self._pace = Pace()
         self._code = fingerprint.code_digest()
-        self._prints = _fingerprints(plans, settings, self._code)
-        self._stored = self._standing()
+        self._prints = fingerprint.of_all(
+            plans, environment=settings.environment, code=self._code, rounds=settings.rounds,
+            warmup=settings.warmup, threads=settings.threads,
+        )  # fmt: skip
+        self._stored = standing.standing(self._prints, store.records(), rerun=settings.rerun, skip=settings.skip)
         self._done = dict(self._stored)
+        self._ran_out = skipping.exhausted(self._stored)
         self._left: dict[Plan, LeftOut] = {}
         self._ahead: list[Job] = []
 
@@ -138,7 +142,8 @@ class _Run:
         ahead = [self._jobs(group) for group in grouped]
         timed = [plan for jobs in ahead for job in jobs if job.kind == "time" for plan in job.members]
         again = sum(plan in self._stored for plan in timed)
-        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale(), again))
+        stale = standing.stale(self._prints, self._store.records())
+        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), stale, again))
         for number, group in enumerate(grouped, 1):
             # What ran out of memory by now may leave fewer than were planned.
             jobs = self._jobs(group)
@@ -151,37 +156,11 @@ class _Run:
             elapsed_seconds=self._elapsed(),
         )
 
-    def _standing(self) -> dict[Plan, Record]:
-        """The stored records that need not be measured again."""
-        refused: tuple[Status, ...] = FAILED if self._settings.rerun == "failed" else ()
-        if self._settings.rerun == "all":
-            return {}
-        held = {record.fingerprint: record for record in self._store.records() if record.status not in refused}
-        found = {plan: held[digest] for plan, digest in self._prints.items() if digest in held}
-        # What was left out stands as long as that for which it was left out.
-        exhausted = _exhausted(found)
-        return {
-            plan: record
-            for plan, record in found.items()
-            if record.status != "skipped" or skipping.lacking(plan, record) <= self._left_out(plan, exhausted).measure
-        }
-
-    def _left_out(self, plan: Plan, exhausted: Iterable[tuple[Plan, Record]]) -> LeftOut:
-        """What of a plan is left out as it would run out of memory."""
-        return skipping.left_out(plan, exhausted) if self._settings.skip else skipping.NOTHING
-
-    def _stale(self) -> int:
-        """How many stored records of these cases are of no use any more."""
-        cases = {private.case(plan.case) for plan in self._plans}
-        prints = set(self._prints.values())
-        held = self._store.records()
-        return sum(record.case() in cases and record.fingerprint not in prints for record in held)
-
     def _jobs(self, group: list[Plan]) -> list[Job]:
         """The children that a group takes, if none fails: timing first."""
-        exhausted = _exhausted(self._done)
         todo = [plan for plan in group if plan not in self._stored]
-        self._left.update((plan, self._left_out(plan, exhausted)) for plan in todo)
+        if self._settings.skip:
+            self._left.update((plan, skipping.left_out(plan, self._ran_out)) for plan in todo)
         jobs = []
         if any("throughput" in self._asked(plan) for plan in todo):
             jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
@@ -304,6 +283,7 @@ class _Run:
         )  # fmt: skip
         record = self._store.append(msgspec.convert(values, Record))
         self._done[plan] = record
+        self._ran_out += skipping.exhausted({plan: record})
         self._tell(RecordDone(record, len(self._done), len(self._plans), self._elapsed(), self._remaining()))
 
     def _remaining(self, *begun: Job) -> float | None:
@@ -324,19 +304,3 @@ class _Heard:
     measured: dict[Plan, Measured] = field(default_factory=dict)
     at: Plan | None = None
     end: supervise.End = field(init=False)
-
-
-def _exhausted(records: Mapping[Plan, Record]) -> list[tuple[Plan, Record]]:
-    """What ran out of memory."""
-    return [(plan, record) for plan, record in records.items() if record.status == "oom"]
-
-
-def _fingerprints(plans: Sequence[Plan], settings: Settings, code: str) -> dict[Plan, str]:
-    digests = {path: data.digest(path) for path in {plan.case.data for plan in plans}}
-    return {
-        plan: fingerprint.of(
-            plan, environment=settings.environment, code=code, data=digests[plan.case.data],
-            rounds=settings.rounds, warmup=settings.warmup, threads=settings.threads,
-        )
-        for plan in plans
-    }  # fmt: skip

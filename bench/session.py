@@ -21,6 +21,7 @@ from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
 from bench.limits import Limit
+from bench.standing import Rerun
 from bench.store import Run, Store
 
 THREADS: Final = 2
@@ -148,7 +149,7 @@ class Session:
             environment=msgspec.json.encode(basis, order="sorted").decode(),
             timeout_seconds=self.request.timeout_seconds,
             threads=THREADS,
-            rerun=cast("runner.Rerun", self.request.rerun or "none"),
+            rerun=cast("Rerun", self.request.rerun or "none"),
             skip=self.request.skip,
             memory_limit=self.request.memory_limit,
         )

@@ -44,25 +44,26 @@ class LeftOut:
 NOTHING: Final = LeftOut(frozenset())
 
 
+def exhausted(records: Mapping[Plan, Record]) -> list[tuple[Plan, Record]]:
+    """Those that ran out of memory."""
+    return [(plan, record) for plan, record in records.items() if record.status == "oom"]
+
+
 def lacking(plan: Plan, record: Record) -> frozenset[Measurement]:
     """The measurements of `plan` that left nothing in its record; all of them where its step itself did not fit."""
     left = frozenset(what for what in plan.measure if getattr(record, READINGS[what]) is None)
     return plan.measure if "memory" in left else left
 
 
-def left_out(plan: Plan, exhausted: Iterable[tuple[Plan, Record]]) -> LeftOut:
-    """What of `plan` is to be left out.
-
-    Args:
-        exhausted: plans that ran out of memory, with their records.
-    """
+def left_out(plan: Plan, ran_out: Iterable[tuple[Plan, Record]]) -> LeftOut:
+    """What of `plan` is to be left out, with plans that ran out of memory and their records."""
     found = NOTHING
-    for other, record in exhausted:
+    for other, record in ran_out:
         sizes = larger(plan.case, other.case)
         if not sizes:
             continue
-        ran_out = lacking(other, record)
-        lost = plan.measure if "memory" in ran_out else plan.measure & ran_out
+        short_of = lacking(other, record)
+        lost = plan.measure if "memory" in short_of else plan.measure & short_of
         if lost - found.measure:
             found = LeftOut(found.measure | lost, " ".join(f"{name}={getattr(other.case, name)}" for name in sizes))
     return found

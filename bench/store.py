@@ -6,7 +6,6 @@ user's name or home. Imports no torch.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from bench import private, signals
+from bench import files, private, signals
 from bench.case import Case
 from bench.errors import UsageError
 from bench.record import SCHEMA_VERSION, Record
@@ -85,7 +84,7 @@ class Store:
     def _begin(self, directory: Path, run: Run, resume: bool) -> None:
         try:
             # Of a run that was killed as it wrote this; nobody else writes here now.
-            _part(directory / RUN).unlink(missing_ok=True)
+            files.part(directory / RUN).unlink(missing_ok=True)
             earlier = _earlier(directory, run, resume)
             stored = read(directory)
             self.messages = stored.messages
@@ -115,7 +114,7 @@ class Store:
             try:
                 if self._earlier is not None:
                     self._measured_after(self._earlier)
-                _append(self._file, msgspec.json.encode(record) + b"\n")
+                files.append(self._file, msgspec.json.encode(record) + b"\n")
             except OSError as error:
                 raise UsageError(
                     f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
@@ -133,7 +132,7 @@ class Store:
             self._describe()
 
     def _describe(self) -> None:
-        _replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
+        files.replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
 
     def records(self) -> list[Record]:
         """The records so far, the last of each case."""
@@ -298,40 +297,4 @@ def _cut_torn_line(file: int) -> None:
     except msgspec.MsgspecError:
         os.ftruncate(file, start)
     else:
-        _write(file, b"\n")
-
-
-def _append(file: int, line: bytes) -> None:
-    """Adds a line and has it on the disk, or leaves the file as it was."""
-    size = os.fstat(file).st_size
-    try:
-        _write(file, line)
-        os.fsync(file)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(file, size)
-        raise
-
-
-def _write(file: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(file, content) :]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file at one stroke: a reader sees the old one or the new one, also after a power cut."""
-    part = _part(path)
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(path.name + ".part")
+        files.write(file, b"\n")

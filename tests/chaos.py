@@ -49,7 +49,7 @@ batch = 2
 measure = MEASURE
 """
 METHODS: Final = 3
-INTERRUPTED: Final = ("runner.py", "supervise.py", "pipes.py", "store.py")
+INTERRUPTED: Final = ("runner.py", "supervise.py", "pipes.py", "store.py", "files.py")
 PATIENCE_SECONDS: Final = 60.0
 EXACT: Final = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes", "bit_exact",
                 "gradient_error", "activation_parts", "peak_parts", "status", "message")  # fmt: skip
@@ -336,14 +336,14 @@ def drive(real: bool, line: list[str]) -> None:
     """The command line, with children that measure nothing, and lines that are written slowly enough to be torn."""
     sys.path.insert(0, str(ROOT))
     import cli
-    from bench import probe, session, store
+    from bench import files, probe, session
 
     def slowly(file: int, content: bytes) -> None:
         for start in range(0, len(content), 500):
             os.write(file, content[start : start + 500])
             time.sleep(0.005)
 
-    setattr(store, "_write", slowly)  # noqa: B010
+    setattr(files, "write", slowly)  # noqa: B010
     setattr(cli, "_show", lambda records, directory: None)  # noqa: B010
     if not real:
         # Without pandas, whose import takes longer than the whole sweep.
