@@ -11,11 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -291,7 +289,7 @@ def _run(root: Path, folder: Path, words: Sequence[str], name: str, say: Callabl
             last = line.rstrip()
         code = child.wait()
     finally:
-        with _undisturbed():
+        with signals.deferred():
             os.close(theirs)
             os.close(life)
             if child is not None:
@@ -332,26 +330,13 @@ def _refuse_used(out: Path | None) -> None:
 
 @contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
-    """A temporary folder that is gone afterwards, also where Ctrl-C is pressed a second time while it goes."""
+    """A temporary folder that is gone afterwards, also where Ctrl-C is pressed while it goes."""
     folder = tempfile.TemporaryDirectory(prefix="bdia-bench-against-")
     try:
         yield Path(folder.name).resolve()
     finally:
-        with _undisturbed():
+        with signals.deferred():
             folder.cleanup()
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Within it Ctrl-C is ignored; `signals.heeded` does the same for the others once one has come."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _GitError(Exception):

@@ -103,7 +103,9 @@ def lines(tmp_path: Path) -> list[list[str]]:
 
 
 def nothing_behind(tmp_path: Path) -> bool:
-    return not list((tmp_path / "tmp").iterdir()) and len(git("worktree", "list").splitlines()) == 1
+    """Whether neither a file nor a worktree is; torch's own cache of compiled code is no one else's business."""
+    assert [path for path in (tmp_path / "tmp").iterdir() if not path.name.startswith("torchinductor_")] == []
+    return len(git("worktree", "list").splitlines()) == 1
 
 
 def test_the_commit_is_measured_beside_changes_that_are_not_committed(repository: Path, tmp_path: Path) -> None:
@@ -342,19 +344,19 @@ sys.exit(cli.execute(["check", "tiny.toml", "--against", "v2", "--json"]))
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "signals", "code"),
+    ("behaviour", "signals", "codes"),
     [
-        ("wait", [signal.SIGINT], 130),
-        ("wait", [signal.SIGINT, signal.SIGINT, signal.SIGINT], 130),
-        ("wait", [signal.SIGTERM], 143),
-        ("wait", [signal.SIGTERM, signal.SIGINT], 143),
-        ("wait", [signal.SIGHUP], 129),
-        ("stubborn", [signal.SIGINT], 130),
+        ("wait", [signal.SIGINT], {130}),
+        ("wait", [signal.SIGINT, signal.SIGINT, signal.SIGINT], {130}),
+        ("wait", [signal.SIGTERM], {143}),
+        ("wait", [signal.SIGTERM, signal.SIGINT], {143, 130}),  # both may be there when the first is looked at
+        ("wait", [signal.SIGHUP], {129}),
+        ("stubborn", [signal.SIGINT], {130}),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_an_interruption_leaves_nothing_behind(
-    repository: Path, tmp_path: Path, behaviour: str, signals: list[signal.Signals], code: int
+    repository: Path, tmp_path: Path, behaviour: str, signals: list[signal.Signals], codes: set[int]
 ) -> None:
     """After Ctrl-C, pressed once or often, SIGTERM or SIGHUP no process, no folder and no worktree is left, and one
     line says that nothing is kept."""
@@ -371,11 +373,11 @@ def test_an_interruption_leaves_nothing_behind(
     for number in signals:
         child.send_signal(number)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == code, err
+    assert child.returncode in codes, err
     assert err.splitlines()[-1].startswith("bdia-bench: interrupted")
     assert "nothing is kept" in err
     assert "Traceback" not in err
-    assert f'"exit_code": {code}' in out.splitlines()[-1]
+    assert f'"exit_code": {child.returncode}' in out.splitlines()[-1]
     for pid in map(int, pids.read_text().split()):
         gone(pid)
     assert nothing_behind(tmp_path)
