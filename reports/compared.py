@@ -33,9 +33,9 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
     The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved, each with the cases
-    it moved in, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case that is compared
-    as a whole has its status before and after in place of the first metric. Of a long comparison, cases that are the
-    same throughout are only counted."""
+    it moved in, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case that is
+    compared as a whole has its status before and after in place of the first metric. Of a long comparison, cases that
+    are the same throughout are only counted."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
