@@ -14,23 +14,24 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 import typer.main
 
 from bdia.errors import BdiaError
-from bench import axes, errors, suite
+from bench import axes, errors, limits, signals, skipping, suite
 from bench.errors import BenchError, UsageError
 from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
+    from bench.record import Record
     from bench.sides import Side
     from reports.figures import Drawn
 
 PROGRAM = "bdia-bench"
-FORMATS = ("table", "markdown", "csv", "json", "latex")
+FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 PICTURES = ("png", "svg", "pdf")
 
 app = typer.Typer(
@@ -45,7 +46,10 @@ app = typer.Typer(
 
 def main() -> None:
     """The console command."""
-    sys.exit(execute(sys.argv[1:]))
+    _open_standard_streams()
+    with signals.heeded():
+        code = execute(sys.argv[1:])
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -54,11 +58,13 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = _answer(arguments)
         sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        return _refuse(arguments, "interrupted", errors.EXIT_BY_SIGNAL + signals.number(interrupt))
     except BrokenPipeError:
         # Whoever read has left, as `head` does.
-        _abandon_stdout()
+        _abandon(sys.stdout)
     except OSError as error:
-        _abandon_stdout()
+        _abandon(sys.stdout)
         where, why = error.filename or "the output", error.strerror or error
         return _fail(f"{where}: {why}; give a place that can be written", errors.EXIT_USAGE)
     return code
@@ -73,22 +79,44 @@ def _answer(arguments: Sequence[str]) -> int:
     except typer.Exit as exit_:
         return exit_.exit_code
     except BenchError as error:
-        return _fail(error, error.exit_code)
+        return _refuse(arguments, error, error.exit_code)
     except BdiaError as error:
-        return _fail(error, errors.EXIT_USAGE)
-    except KeyboardInterrupt:
-        return _fail("interrupted", errors.EXIT_INTERRUPTED)
+        return _refuse(arguments, error, errors.EXIT_USAGE)
     except Exception as error:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
             raise
-        return _fail(_usage(error), errors.EXIT_USAGE)
+        return _refuse(arguments, _usage(error), errors.EXIT_USAGE)
     return code if isinstance(code, int) else errors.EXIT_OK
 
 
-def _abandon_stdout() -> None:
-    """Points stdout at nothing: Python would complain once more of what is left when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _refuse(arguments: Sequence[str], error: object, code: int) -> int:
+    """One line on stderr, and of a `check` what a CI reads as well."""
+    if list(arguments[:1]) == ["check"]:
+        from reports import published
+
+        published.publish_error(_one_line(error), code, os.environ, json="--json" in arguments)
+    return _fail(error, code)
+
+
+def _abandon(stream: TextIO) -> None:
+    """Points a stream at nothing: Python would complain once more of what is left when it flushes at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
+def _open_standard_streams() -> None:
+    """Where one was closed, the next file opened would take its place, and what is meant for it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or os.fdopen(number, mode)
+        for number, (stream, mode) in enumerate(((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")))
+    )
 
 
 def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
@@ -193,6 +221,18 @@ def run_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every rebuilt activation; what it costs is in the figures.")
     ] = False,
+    no_skip: Annotated[
+        bool, typer.Option(skipping.OPTION, help="Measure what is larger than a case that ran out of memory, too.")
+    ] = False,
+    memory_limit: Annotated[
+        limits.Limit | None,
+        typer.Option(
+            limits.OPTION,
+            metavar="SIZE",
+            parser=limits.parse,
+            help="Memory a measuring process may have on a CPU, as in 4GiB; what needs more is a row, oom.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -200,7 +240,7 @@ def run_command(
 
     request = session.Request(
         suite=name, axes=given, arguments=context.obj, data=data, out=out, timeout_seconds=timeout, rounds=rounds,
-        warmup=warmup, resume=resume, rerun=rerun, verify=verify,
+        warmup=warmup, resume=resume, rerun=rerun, verify=verify, skip=not no_skip, memory_limit=memory_limit,
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
@@ -211,23 +251,46 @@ def run_command(
 
     from reports.progress import Live
 
+    prepared = prepared.claimed()
     with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
-        summary = prepared.measure(live, _note)
-
-    from reports import figures, page
-    from reports.frame import frame
-    from reports.verdict import verdict
-
-    found = frame(summary.records)
-    page.show(found, "table", verdict(found))
-    folder = prepared.directory / "figures"
-    drawn = figures.save_all(found, folder)
-    _note_refused(drawn)
-    print(f"Figures: {folder if drawn.paths else 'none'}")
+        summary = prepared.measure(_unheard(live), _note)
+    try:
+        _show(summary.records, prepared.directory)
+    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
+        _abandon(sys.stdout)
+    except KeyboardInterrupt as interrupt:
+        kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
+        raise session.RunInterruptedError(interrupt, kept) from None
     if summary.failed:
         return errors.EXIT_FAILED_CASE
     measured = any(record.status == "ok" for record in summary.records)
     return errors.EXIT_OK if measured else errors.EXIT_NOTHING_MEASURED
+
+
+def _unheard(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Tells as long as somebody reads. A run whose reader has left is measured to its end."""
+
+    def try_to_tell(event: Any) -> None:
+        try:
+            tell(event)
+        except OSError:
+            _abandon(sys.stderr)
+
+    return try_to_tell
+
+
+def _show(records: Sequence[Record], directory: Path) -> None:
+    """What a run ends with: tables, a verdict, figures."""
+    from reports import figures, page
+    from reports.frame import frame
+    from reports.verdict import verdict
+
+    found = frame(records)
+    page.show(found, "table", verdict(found))
+    folder = directory / "figures"
+    drawn = figures.save_all(found, folder)
+    _note_refused(drawn)
+    print(f"Figures: {folder if drawn.paths else 'none'}")
 
 
 @app.command("list")
@@ -266,13 +329,20 @@ def report_command(
         raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
     if caption and format_ in ("csv", "json"):
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
+    if caption and format_ == "html" and figure is None:
+        raise UsageError("--caption: a page of html tells all that a caption does; leave it out")
     run = _load(directory)
 
     from reports import captions, page
     from reports.frame import frame
 
     found = frame(run.records)
-    if figure is None:
+    if figure is None and format_ == "html":
+        from reports import html
+
+        if (written := html.show(found, run.about, directory)) is not None:
+            _note(f"written: {written}")
+    elif figure is None:
         page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
     if figure is not None or figures is not None:
         from reports import figures as drawing
@@ -311,11 +381,22 @@ def compare_command(base: Base, head: Head, tolerance: Tolerance = None) -> int:
 
 
 @app.command("check")
+@_with_axes
 def check_command(
-    directory: RunDirectory,
-    path: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    given: Mapping[str, str],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SUITE|FILE.toml", help="With --baseline a run's directory, its --out; with --against a suite."
+        ),
     ],
+    path: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--against", metavar="REV", help="Measure this commit and the working tree, and compare the two."),
+    ] = None,
     tolerance: Tolerance = None,
     rated: Annotated[
         bool, typer.Option("--rates", help="Compare rates as well, as ratios to standard's within the run.")
@@ -329,20 +410,51 @@ def check_command(
             "--allow-environment-mismatch", help="Compare with the nearest environment where there is none like this."
         ),
     ] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict as JSON, as the last line of stdout.")
+    ] = False,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --against: keep both runs, in DIR/base and DIR/head.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", parser=_seconds, help="Of --against: seconds a case may take.")
+    ] = None,
 ) -> int:
     """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
-    from bench import baseline, check, rates
-    from reports import checked
+    from bench import against, baseline, check, rates
+    from reports import checked, published
 
-    run = _load(directory)
-    if update:
-        ratios = rates.ratios(run.records) if rated else None
-        _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
-        return errors.EXIT_OK
-    allowed = check.tolerances(run, tolerance or ())
-    found = check.check(str(directory), run, path, allowed, rated=rated, any_environment=any_environment)
-    _print(checked.lines(found))
-    _print(checked.gains(found, rated=rated))
+    if (path is None) == (revision is None):
+        raise UsageError(
+            "check: give --baseline FILE for a run that is measured, or --against REV for a suite; not both"
+        )
+    if revision is not None:
+        if update:
+            raise UsageError("--update renews a baseline, and --against has none; leave one of them out")
+        request = against.Request(what, revision, given, data, None if timeout is None else str(timeout), out)
+        sides = against.measure(request, lambda line: print(line, file=sys.stderr))
+        allowed = check.tolerances(sides.head, tolerance or ())
+        found = against.judge(sides, allowed, rated=rated, any_environment=any_environment)
+    else:
+        assert path is not None
+        _refuse_measuring({**given, "data": data, "out": out, "timeout": timeout})
+        if update and (junit is not None or json):
+            raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
+        run = _load(Path(what))
+        if update:
+            ratios = rates.ratios(run.records) if rated else None
+            _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
+            return errors.EXIT_OK
+        allowed = check.tolerances(run, tolerance or ())
+        found = check.check(what, run, path, allowed, rated=rated, any_environment=any_environment)
+    advice = list(checked.gains(found, rated=rated)) if revision is None else []
+    _print(checked.lines(found, renewable=revision is None))
+    _print(advice)
+    if junit is not None:
+        published.write_junit(found, junit)
+    published.publish(found, os.environ, _note, advice=" ".join(advice), json=json)
     return errors.EXIT_OK if found.passed else errors.EXIT_REGRESSION
 
 
@@ -400,6 +512,13 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
     return errors.EXIT_OK
 
 
+def _refuse_measuring(given: Mapping[str, object]) -> None:
+    """What tells --against how to measure has no say in a run that is measured."""
+    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
+    if named:
+        raise UsageError(f"{', '.join(named)}: of check --against alone; with --baseline the run is measured already")
+
+
 def _load(directory: Path) -> StoredRun:
     from bench import baseline
 
@@ -427,7 +546,10 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _note(message: str) -> None:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    try:
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
+    except OSError:  # nobody reads it, and there is nobody to tell that to
+        _abandon(sys.stderr)
 
 
 def _note_refused(drawn: Drawn) -> None:
@@ -439,8 +561,12 @@ def _note_refused(drawn: Drawn) -> None:
 
 
 def _fail(error: object, code: int) -> int:
-    _note(" ".join(str(error).split()))
+    _note(_one_line(error))
     return code
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _usage(error: Any) -> str:

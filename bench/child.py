@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import bdia
-from bdia.errors import HeadroomError
-from bench import resolve
+from bdia.errors import HeadroomError, ReconstructionError
+from bench import limits, resolve
 from bench.attaching import attach
 from bench.case import Case, Plan
 from bench.errors import BenchError
@@ -29,7 +29,7 @@ from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
-from bench.protocol import Event, Finished, Job, Kind, Started
+from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import Status
 from bench.workload import Workload, build, train
 
@@ -47,6 +47,8 @@ def work(line: bytes) -> None:
         os.write(job.events, msgspec.json.encode(event) + b"\n")
 
     torch.set_num_threads(job.threads)
+    if job.memory_limit is not None:
+        limits.apply(job.memory_limit)
     if job.kind == "time":
         _time(job, tell)
         return
@@ -55,7 +57,7 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan))
+        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
 
 
@@ -111,21 +113,35 @@ def _rewind(workload: Workload, weights: Sequence[Tensor]) -> None:
                 value.zero_()
 
 
-def _measure(member: int, plan: Plan) -> Finished:
+def _measure(member: int, plan: Plan, tell: Callable[[Event], None]) -> Finished:
     """Everything but time. Memory comes first, in a process that has done nothing yet; it takes steps and does not
     depend on the weights, so what does depend on them is measured on a workload built anew."""
     fields: Fields = {}
     unsupported: str | None = None
     note: str | None = None
+    wrong: tuple[Status, str] | None = None
+    at = ""
+
+    def begin(doing: str) -> None:
+        nonlocal at
+        if fields:  # what is there already is safe now, and a failure has something to be told from
+            at = f"while {doing}: "
+            tell(Measured(member, fields, doing))
+
     try:
         if "memory" in plan.measure:
-            unsupported = _memory(plan, fields)
+            try:
+                unsupported = _memory(plan, fields)
+            except ReconstructionError as error:  # how wrong, and from which block down, is measured all the same
+                wrong = diagnosis(error)
             gc.collect()
-        beyond, note = _correctness(plan, fields)
+        beyond, note = _correctness(plan, fields, begin)
         unsupported = unsupported or beyond
     except Exception as error:  # whatever a model or a method raises is a row
         status, message = diagnosis(error)
-        return Finished(member, fields, status, message)
+        return Finished(member, fields, status, message if status == "unsupported" else at + message)
+    if wrong is not None:
+        return Finished(member, fields, *wrong)
     if unsupported is not None:
         return Finished(member, fields, "unsupported", unsupported)
     return Finished(member, fields, "ok", note)
@@ -151,29 +167,32 @@ def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     fields.update(vars(reading))
 
 
-def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
-    """Adds what depends on the weights, at initial ones or after training.
+def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tuple[str | None, str | None]:
+    """Adds what depends on the weights, at initial ones or after training. `begin` hears what comes next.
 
     Returns why the case is unsupported, and a note on what could not be given, or None for each.
     """
     case, method = plan.case, resolve.method(plan.case.method)
+    begin("training" if case.train_steps else "measuring the loss")
     workload = _trained(plan)
     fields.update(_facts(workload, case))
-    unsupported, note = _look(workload, plan, fields), None
+    unsupported, note = _look(workload, plan, fields)
     # Beyond the exact range the error is measured, so there is nothing to hold it to.
     verify = plan.verify and unsupported is None
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
     if "reconstruction" in plan.measure:
+        begin("measuring reconstruction")
         torch.manual_seed(case.seed)
         reading = measure_reconstruction(workload, method, case.bits, **options)
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
-            note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
+            note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
+        begin("measuring gradients")
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, **options)
-        fields["gradient_error"] = gradients.gradient_error
+        fields["gradient_error"], fields["gradient_block"] = gradients.gradient_error, gradients.gradient_block
         note = note or gradients.message
     return unsupported, note
 
@@ -217,9 +236,9 @@ _ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "sta
 """The jobs that are asked of one member."""
 
 
-def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
-    """Adds what one forward tells: the losses, the format of the stream and the headroom. Returns why the case is
-    unsupported, or None."""
+def _look(workload: Workload, plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
+    """Adds what one forward tells: the losses, the format of the stream, its rounding and the headroom. Returns why the
+    case is unsupported, and a note on the rounding, or None for each."""
     case = plan.case
     torch.manual_seed(case.seed)
     reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
@@ -227,18 +246,23 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
     fields["loss_plain"] = reading.loss_plain
     fields["stream_dtype"], fields["stream_elements"] = reading.stream_dtype, reading.stream_elements
     fields["blocks"] = reading.blocks
+    rounding, note = reading.rounding, None
+    if rounding is not None:
+        fields["rounding_error"], fields["rounding_block"] = rounding.rounding_error, rounding.rounding_block
+        note = rounding.message
     headroom = reading.headroom
     if headroom is None:
-        return None
+        return None, note
     fields["max_abs"], fields["largest_bits"] = headroom.max_abs, headroom.largest_bits
     if headroom.exact:
-        return None
+        return None, note
     largest = headroom.largest_bits
     would_do = "no l would stay in it" if largest is None else f"l = {largest} is the largest that stays in it"
-    return (
+    beyond = (
         f"l = {case.bits} leaves the exact range of fp32 at block {headroom.block}, as the stream reaches "
         f"{headroom.max_abs:.4g}; {would_do}"
     )
+    return beyond, note
 
 
 def _facts(workload: Workload, case: Case) -> Fields:

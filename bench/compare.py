@@ -100,9 +100,16 @@ class Comparison:
 
     @property
     def named(self) -> tuple[parts.Move, ...]:
-        """The moves that account for the verdict: those in the direction of the change, at most three."""
-        more = self.verdict == "worse"
-        return tuple(move for move in self.moves if (move.bytes > 0) == more)[:_NAMED]
+        """The moves that account for the verdict, at most three: those in the direction of the change, first of the
+        parts that changed most over all their blocks. A peak that has moved to another block takes the working set of
+        one along, which is large, and no news."""
+        sign = 1 if self.verdict == "worse" else -1
+        sums: Counter[parts.PartName] = Counter()
+        for move in self.moves:
+            sums[move.part] += sign * move.bytes
+        along = [move for move in self.moves if sign * move.bytes > 0]
+        telling = [move for move in along if sums[move.part] > 0] or along
+        return tuple(sorted(telling, key=lambda move: -sums[move.part])[:_NAMED])
 
     @property
     def where(self) -> str:

@@ -23,8 +23,11 @@ Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes.
 from __future__ import annotations
 
 import math
+import operator
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -40,6 +43,7 @@ AXES: tuple[str, ...] = Case.__struct_fields__
 REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
+_KEPT: ContextVar[tuple[pd.DataFrame, list[dict[str, Any]]] | None] = ContextVar("_KEPT", default=None)
 _KINDS: Mapping[object, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
 _DERIVED: Mapping[str, str] = {
     "group": "Int64",
@@ -92,8 +96,23 @@ def blocks(frame: pd.DataFrame) -> pd.DataFrame:
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as."""
+    kept = _KEPT.get()
+    if kept is not None and kept[0] is frame:
+        return list(kept[1])
     columns = {str(name): [_plain(value) for value in frame[name]] for name in frame.columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+@contextmanager
+def rows_kept(frame: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
+    """Within it `rows` of this very frame, which must stay as it is, are made once: a page with all tables and figures
+    asks for them some fifty times. Yields them."""
+    found = rows(frame)
+    token = _KEPT.set((frame, found))
+    try:
+        yield found
+    finally:
+        _KEPT.reset(token)
 
 
 def least_squares_slope(points: Sequence[tuple[float, float]]) -> float | None:
@@ -182,7 +201,8 @@ def _errors(records: list[Record]) -> dict[str, list[Any]]:
 
 def _laws(records: list[Record]) -> dict[str, list[Any]]:
     """The law that each case is a point of; null for what was not measured, or at one depth alone."""
-    found: dict[tuple[Case, int | None], dict[str, Any]] = {}
+    series = operator.attrgetter(*(name for name in AXES if name != "depth"))
+    found: dict[tuple[Any, int | None], dict[str, Any]] = {}
     for one in law.laws(records):
         values = {
             "bits_per_activation": one.bits_per_activation,
@@ -192,9 +212,9 @@ def _laws(records: list[Record]) -> dict[str, list[Any]]:
             "law_deviation_bytes": float(one.deviation_bytes),
             "law_floor_bits": one.floor_bits,
         }
-        found |= {(one.series, depth): values for depth in one.depths}
+        found |= {(series(one.series), depth): values for depth in one.depths}
     of = [
-        found.get((msgspec.structs.replace(record.case(), depth=None), record.depth), {})
+        found.get((series(record), record.depth), {})
         if record.activation_bytes is not None and record.stream_elements
         else {}
         for record in records

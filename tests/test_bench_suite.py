@@ -270,8 +270,10 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The nine suites are there, `quick` first."""
-    assert suite.names() == ("quick", "batch", "bits", "depth", "fig1", "model", "paper-gpt2", "paper-vit", "width")
+    """The ten suites are there, `quick` first."""
+    assert suite.names() == (
+        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "width",
+    )  # fmt: skip
 
 
 def test_fig1_runs_five_seeds_before_and_after_training() -> None:

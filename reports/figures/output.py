@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import pandas as pd
@@ -142,11 +143,8 @@ def save(
     if numbers.empty:
         raise UsageError(f"figure {name!r} needs {drawing.needs}, and this run has none; {_choice(frame)}")
     sheet = _sheet(style_file) if style_file is not None else {}
-    # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
-        width, height = size or sheet.get("figure.figsize", drawing.size(frame))
-        figure = Figure(figsize=(width, height), layout="constrained")
-        drawing.draw(frame, figure.add_subplot())
+        figure = _drawn(drawing, frame, size or sheet.get("figure.figsize", drawing.size(frame)))
         paths = [directory / f"{name}.{format_}" for format_ in formats]
         table = directory / f"{name}.csv"
         try:
@@ -157,6 +155,18 @@ def save(
         except OSError as error:
             raise UsageError(f"{directory}: {error.strerror}; give a directory that can be written") from error
     return [*paths, table]
+
+
+def svg(name: str, frame: pd.DataFrame) -> str:
+    """The figure `name` as SVG with text as text, for a page that has fonts of its own.
+
+    Raises: UsageError for an unknown name, or a frame without the numbers.
+    """
+    with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, "svg.fonttype": "none"}):
+        content = io.BytesIO()
+        drawing = _known(name)
+        _write(_drawn(drawing, frame, drawing.size(frame)), content, "svg")
+    return content.getvalue().decode()
 
 
 def parse_size(text: str) -> tuple[float, float]:
@@ -188,7 +198,14 @@ def _choice(frame: pd.DataFrame) -> str:
     return f"choose one of {', '.join(names)}" if names else "it has the numbers for no figure"
 
 
-def _write(figure: Figure, path: Path, format_: str) -> None:
+def _drawn(drawing: Drawing, frame: pd.DataFrame, size: tuple[float, float]) -> Figure:
+    # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
+    figure = Figure(figsize=size, layout="constrained")
+    drawing.draw(frame, figure.add_subplot())
+    return figure
+
+
+def _write(figure: Figure, path: Path | BinaryIO, format_: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
