@@ -75,7 +75,7 @@ class Passage:
             self._check_samples(name, x, kwargs)
         state = self._start(x) if fresh else self._resume(name, x)
         x = self._rule.input(state)
-        number = None if self._watcher is None else self._watcher.forwarded(x.detach())
+        number = None if self._watcher is None else self._watcher.forwarded(x)
         work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
         if self._isolates:
             work.isolate()
@@ -98,6 +98,8 @@ class Passage:
             output = output.to(self._model_dtype)
         self._emitted, self._emitted_version = output, _version(output)
         self._versions = _versions(self._state)
+        if self._watcher is not None and number is not None:
+            self._watcher.returned(number, self._rule.output(self._state))
         return with_hidden(work.take_outputs(), output)
 
     def close(self) -> Summary | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bdia
+from bdia.backprop import Watcher
 from bdia.methods import Method
 from bdia.models.gpt import GPT, GPTConfig
 
@@ -113,7 +114,7 @@ class _ViTBlock(nn.Module):
         return h * torch.rand(len(h), 1, 1).gt(0.2) / 0.8 if self.training else h
 
 
-class Errors:
+class Errors(Watcher):
     """A watcher: for every call, whether x was rebuilt with `torch.equal`, and the largest error."""
 
     def __init__(self) -> None:

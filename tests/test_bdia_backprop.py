@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import bdia
+from bdia.backprop import Watcher
 from bdia.errors import HeadroomError, MethodError, ReconstructionError, TapeError
 from bdia.methods import BDIA, CHECKPOINT, QUANTISED_BDIA, REVERSIBLE, Method, get
 
@@ -675,3 +676,36 @@ def test_a_loss_left_on_an_attribute_is_the_first_runs() -> None:
         left = [block.left for block in model.blocks]
         (loss + sum(left)).backward()
     assert all(block.left is before for block, before in zip(model.blocks, left, strict=True))
+
+
+def test_a_watcher_sees_what_a_forward_makes_and_keeps() -> None:
+    """Each state is shown as its step leaves it and again as the next block gets it; side bits are shown as packed."""
+    model = gpt(4)
+
+    class Spy(Watcher):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+            self.kept_bytes = 0
+            self.last: Tensor | None = None
+
+        def forwarded(self, call: int, x: Tensor) -> None:
+            self.seen.append(f"forwarded {call}")
+            assert self.last is None or x.data_ptr() == self.last.data_ptr()
+
+        def returned(self, call: int, x: Tensor) -> None:
+            self.seen.append(f"returned {call}")
+            self.last = x
+
+        def kept(self, call: int, part: str, held: Tensor) -> None:
+            self.seen.append(f"{part} {call}")
+            self.kept_bytes += held.nbytes
+
+        def rebuilt(self, call: int, x: Tensor) -> None:
+            self.seen.append(f"rebuilt {call}")
+
+    spy = Spy()
+    with bdia.attach(model, "bdia") as handle, handle.observing(spy):
+        gpt_loss(model, tokens()).backward()
+        assert spy.kept_bytes == handle.side_bytes
+    steps = [[f"forwarded {k}", *([f"side_bits {k}"] if k else []), f"returned {k}"] for k in range(4)]
+    assert spy.seen == [*(event for step in steps for event in step), *(f"rebuilt {k}" for k in reversed(range(4)))]

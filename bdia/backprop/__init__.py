@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
 
@@ -11,17 +11,27 @@ if TYPE_CHECKING:
     from bdia.backprop.work import Work
     from bdia.updates import Rule, State
 
+Kept = Literal["side_bits", "rng_states"]
 
-class Watcher(Protocol):
-    """Sees every x_k as the forward made it and as the backward rebuilt it. For measuring, not for training."""
+
+class Watcher:
+    """Sees what a forward makes and a backward rebuilds. For measuring, not for training; a subclass overrides what it
+    wants to see. Tensors are detached, and the engine's own: to be looked at, not to be kept or changed.
+
+    `call` counts from 0, over all chains in the order they run.
+    """
 
     def forwarded(self, call: int, x: Tensor) -> None:
-        """x_k [B, …], detached, as it enters a block. `call` counts from 0, over all chains in the order they run."""
-        ...
+        """x_k [B, …] as it enters a block."""
+
+    def kept(self, call: int, part: Kept, held: Tensor) -> None:
+        """What the call keeps beside activations: packed side bits, or the state of a generator."""
+
+    def returned(self, call: int, x: Tensor) -> None:
+        """x_{k+1} [B, …] in the stream's dtype, as the step leaves it."""
 
     def rebuilt(self, call: int, x: Tensor) -> None:
-        """x_k [B, …], detached, as the backward rebuilt it."""
-        ...
+        """x_k [B, …] as the backward rebuilt it."""
 
 
 class Numbered:
@@ -34,8 +44,17 @@ class Numbered:
     def forwarded(self, x: Tensor) -> int:
         """Shows x_k, and returns the number of its call."""
         number, self._calls = self._calls, self._calls + 1
-        self._watcher.forwarded(number, x)
+        self._watcher.forwarded(number, x.detach())
         return number
+
+    def kept(self, number: int | None, part: Kept, held: Tensor) -> None:
+        """Shows what the call of that number keeps; a call from before has none."""
+        if number is not None:
+            self._watcher.kept(number, part, held)
+
+    def returned(self, number: int, x: Tensor) -> None:
+        """Shows x_{k+1} of the call of that number."""
+        self._watcher.returned(number, x.detach())
 
     def rebuilt(self, number: int | None, x: Tensor) -> None:
         """Shows x_k of the call of that number as it was rebuilt; a call from before has none."""

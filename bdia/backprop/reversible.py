@@ -51,7 +51,8 @@ class ReversibleRecording:
             torch.utils.checkpoint.checkpoint(region, use_reentrant=False, preserve_rng_state=False, early_stop=False),
         )
         after = rng.state_of(x.device)
-        call.rng = None if rng.same(before, after) else before
+        if not rng.same(before, after):
+            self._tape.drew(before)
         self._rng_before = after
         call.module_state.ran()
         if looks:

@@ -86,12 +86,22 @@ class Tape:
         if looks is not None:
             call.evidence = checks.gather(call.work.name, index, x, y, *looks)
 
+    def drew(self, states: rng.RngState) -> None:
+        """The block of the last call drew, starting from these states."""
+        call = self.calls[-1]
+        call.rng = states
+        if self._watcher is not None:
+            for state in states:
+                self._watcher.kept(call.work.number, "rng_states", state)
+
     def keep(self, kept: Tensor | None) -> None:
         """Packs the side bits of the last call, unless no call below it is part of the graph."""
         if kept is None or not self._is_undone():
             return
         call = self.calls[-1]
         call.kept = sidebits.pack(kept, self._rule.side_bits)
+        if self._watcher is not None:
+            self._watcher.kept(call.work.number, "side_bits", call.kept.packed)
         if call.evidence is not None:
             call.evidence.keep(call.kept)
 

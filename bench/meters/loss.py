@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bdia.backprop import rng
+from bdia.backprop import Watcher, rng
 from bdia.distributions import Gamma
 from bdia.methods import Method
 from bdia.quantize import Headroom
@@ -39,7 +39,7 @@ class LossReading:
     """None for a method that does not quantise."""
 
 
-class Glance:
+class Glance(Watcher):
     """A watcher that remembers what the stream is like where it enters the first block."""
 
     dtype: str | None = None
@@ -48,9 +48,6 @@ class Glance:
     def forwarded(self, call: int, x: Tensor) -> None:
         if self.dtype is None:
             self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
-
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        pass
 
 
 def measure_loss(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from bdia.backprop import Watcher
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -32,7 +33,7 @@ class ReconstructionReading:
 
 
 @dataclass
-class Observer:
+class Observer(Watcher):
     """Keeps a copy of each x_k of the forward, and compares the rebuilt x_k with it.
 
     The engine hands over x_0 … x_{N-1}, the blocks' inputs. x_0 … x_{N-2} are rebuilt; x_{N-1} and x_N are what
