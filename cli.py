@@ -7,6 +7,7 @@ imported inside the commands that need them. Exit codes are those of `bench.erro
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import re
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex")
 PICTURES = ("png", "svg", "pdf")
+GARBAGE_AT = 100_000
+"""New objects after which the collector of garbage has a look at them."""
 
 app = typer.Typer(
     help="Measures what reversible backprop saves over standard backprop, what it costs, and whether the "
@@ -44,6 +47,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The console command."""
+    # What a command reads and prints stays until it ends. Looking it through for cycles again and again, as there comes
+    # to be more of it, takes a quarter of the time of a report on many records.
+    gc.set_threshold(GARBAGE_AT)
     sys.exit(execute(sys.argv[1:]))
 
 
@@ -135,6 +141,9 @@ Data = Annotated[
 ]
 Tolerance = Annotated[
     str, typer.Option(metavar="T", help="What still counts as the same: a share as in 0.5%, or bytes as in 64KiB.")
+]
+Rows = Annotated[
+    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 400 unless given.")
 ]
 
 
@@ -249,6 +258,7 @@ def report_command(
     caption: Annotated[
         bool, typer.Option("--caption", help="Add a caption: what is shown, hardware, versions, commit, command.")
     ] = False,
+    rows: Rows = None,
 ) -> int:
     """Show a run again: its tables, as text or for other programs, or its figures."""
     known, what = (FORMATS, "a report") if figure is None else (PICTURES, f"figure {figure}")
@@ -258,6 +268,8 @@ def report_command(
         raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
     if caption and format_ in ("csv", "json"):
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
+    if rows is not None and (figure is not None or format_ not in (None, "table")):
+        raise UsageError("--rows is of the tables in a terminal: every other --format has all rows")
     run = _load(directory)
 
     from reports import captions, page
@@ -265,7 +277,8 @@ def report_command(
 
     found = frame(run.records)
     if figure is None:
-        page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
+        words = captions.caption(found, run.about) if caption else None
+        page.show(found, format_ or "table", words, _limit(rows))
     if figure is not None or figures is not None:
         from reports import figures as drawing
 
@@ -285,6 +298,7 @@ def compare_command(
     base: Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run.")],
     head: Annotated[Path, typer.Argument(metavar="HEAD", help="The directory of the other.")],
     tolerance: Tolerance = "0",
+    rows: Rows = None,
 ) -> int:
     """Two runs side by side: the memory of each case, before and after."""
     from bench import baseline, compare
@@ -295,7 +309,7 @@ def compare_command(
     for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
         _note(f"not the same environment: {difference}")
     found = compare.compare(old.records, new.records, allowed)
-    page.show_sheet(compared.compared(found))
+    page.show_sheet(compared.compared(found, _limit(rows)))
     print(f"{base} -> {head}: {compare.counted(found)}")
     return errors.EXIT_OK
 
@@ -353,6 +367,15 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK
+
+
+def _limit(rows: str | None) -> int | None:
+    """What `--rows` says: at most so many, None for all."""
+    from reports.excerpt import ROWS
+
+    if rows is None:
+        return ROWS
+    return None if rows == "all" else _count("--rows")(rows)
 
 
 def _load(directory: Path) -> StoredRun:

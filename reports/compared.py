@@ -11,6 +11,7 @@ from bench.case import Case
 from bench.compare import Comparison, Metric, Verdict
 from bench.record import FAILED
 from reports import settings, units
+from reports.excerpt import excerpt
 from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
@@ -26,15 +27,16 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 )
 
 
-def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
+def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
     The verdict of a row is the worst of its metrics'; one that no column shows, as of `side_bytes`, is a note. A
-    case that is compared as a whole has its status before and after in place of the first metric."""
+    case that is compared as a whole has its status before and after in place of the first metric. Of more than `limit`
+    rows an excerpt: how the table begins, then cases that changed."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
-    for comparison in sorted(comparisons, key=lambda comparison: grid_order(comparison.case)):
+    for comparison in comparisons:
         of_case.setdefault(comparison.case, []).append(comparison)
     rows = {case: _axes(case) for case in of_case}
     axes = settings.varying(list(rows.values()))
@@ -50,7 +52,14 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
     }
     lines: list[Line] = []
     notes: list[str] = []
-    for case, found in of_case.items():
+    kept = excerpt(
+        sorted(of_case, key=grid_order),
+        limit,
+        point=lambda case: case,
+        telling=lambda case: any(comparison.verdict != "same" for comparison in of_case[case]),
+    )
+    for case in kept.shown:
+        found = of_case[case]
         metrics = {comparison.metric: comparison for comparison in found}
         cells = [axis_cell(rows[case], axis) for axis in axes] + [Cell(case.method)]
         measured = [cell for metric, _ in _SHOWN for cell in _bytes(metrics.get(metric), scales[metric])]
@@ -71,6 +80,7 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
         columns=(*columns, Column("verdict", numeric=False)),
         lines=tuple(lines),
         notes=tuple(notes),
+        left_out=kept.said("that changed"),
     )
 
 

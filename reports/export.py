@@ -26,6 +26,8 @@ _LATEX_ESCAPES = str.maketrans(
         "½": r"\textonehalf{}", "µ": r"\textmu{}",
     }
 )  # fmt: skip
+# Only what Markdown would read as a mark-up of its own, or as the end of a cell.
+_MARKDOWN_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in r"\`*_[]<|"})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _SCIENTIFIC = re.compile(r"\b(\d(?:\.\d)?)e(-?\d+)\b")
@@ -139,8 +141,7 @@ def _markdown_row(texts: list[str]) -> str:
 
 
 def _markdown_escaped(text: str) -> str:
-    # Only what Markdown would read as a mark-up of its own, or as the end of a cell.
-    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", text)
+    return text.translate(_MARKDOWN_ESCAPES)
 
 
 def _inline(cell: Cell) -> str:

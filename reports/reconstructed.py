@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.case import METHOD_AXES
 from reports import settings, units
+from reports.excerpt import excerpt
 from reports.frame import AXES
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell
@@ -48,8 +49,9 @@ def partition(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return main, second
 
 
-def reconstructed(rows: Sequence[Row]) -> Sheet | None:
-    """A row for all cases equal in all but the seed: median and range of their errors; None without rows."""
+def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
+    """A row for all cases equal in all but the seed: median and range of their errors; None without rows. Of more than
+    `limit` such rows an excerpt, as of the main table."""
     if not rows:
         return None
     axes = settings.varying(rows, leave_out=(*METHOD_AXES, "seed"))
@@ -60,7 +62,13 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
         groups.setdefault(tuple(row[axis] for axis in AXES if axis != "seed"), []).append(row)
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
-    for members in sorted(groups.values(), key=lambda members: _order(members[0], axes)):
+    kept = excerpt(
+        sorted(groups.values(), key=lambda members: _order(members[0], axes)),
+        limit,
+        point=lambda members: _order(members[0], axes),
+        telling=lambda members: any(row["status"] != "ok" for row in members),
+    )
+    for members in kept.shown:
         first = members[0]
         cells = [axis_cell(first, axis) for axis in axes]
         cells += [Cell(first["method"]), *(axis_cell(first, axis) for axis in tail)]
@@ -75,6 +83,7 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
         keys=len(axes),
         notes=notes.lines(),
         legend=_LEGEND,
+        left_out=kept.said("with cases that did not end well"),
     )
 
 

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from bench.record import Record
 from reports import units
+from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, measured
 from reports.reconstructed import partition, reconstructed
@@ -28,10 +29,11 @@ _GAPS = (3, 2, 1)
 """Spaces between two columns, by preference: the widest that the page allows."""
 
 
-def tables(frame: pd.DataFrame, *, width: int) -> Group:
-    """Everything measured, as Rich tables for a page of `width` columns."""
+def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Group:
+    """Everything measured, as Rich tables for a page of `width` columns; of more than `limit` rows an excerpt."""
     main, second = partition(rows(frame))
-    return Group(*_main(main, width), *(_rendered(sheet, width) for sheet in _present(reconstructed(second))))
+    reconstructions = _present(reconstructed(second, limit))
+    return Group(*_main(main, width, limit), *(_rendered(sheet, width) for sheet in reconstructions))
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:
@@ -58,16 +60,16 @@ def row(record: Record) -> Text:
     return line
 
 
-def _main(found: Sequence[Mapping[str, object]], width: int) -> list[RenderableType]:
-    whole = measured(found)
+def _main(found: Sequence[Mapping[str, object]], width: int, limit: int | None) -> list[RenderableType]:
+    whole = measured(found, limit=limit)
     if whole is None:
         return []
     if _natural_width(whole, gap=1) <= width:
         return [_rendered(whole, width)]
-    halves = [sheet for part in PARTS for sheet in _present(measured(found, part))]
+    halves = [sheet for part in PARTS for sheet in _present(measured(found, part, limit))]
     # What holds for both halves is said once: the settings above the first, the notes below the last.
     halves[1:] = [replace(sheet, title="") for sheet in halves[1:]]
-    halves[:-1] = [replace(sheet, notes=()) for sheet in halves[:-1]]
+    halves[:-1] = [replace(sheet, notes=(), left_out="") for sheet in halves[:-1]]
     return [_rendered(sheet, width) for sheet in halves]
 
 
@@ -105,6 +107,8 @@ def _rendered(sheet: Sheet, width: int) -> RenderableType:
         parts += [Text(), *(Text(note) for note in sheet.notes)]
     if sheet.legend:
         parts += [Text(), *(Text(line, style="dim") for line in sheet.legend)]
+    if sheet.left_out:
+        parts += [Text(), Text(f"… {sheet.left_out}; --rows all shows all")]
     return Group(*parts, Text())
 
 
