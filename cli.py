@@ -12,7 +12,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +28,7 @@ from bench.errors import BenchError, UsageError
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
+    from bench.sides import Side
 
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -139,11 +140,18 @@ RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
 ]
+Base = Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run, or a baseline's file.")]
+Head = Annotated[Path, typer.Argument(metavar="HEAD", help="The other.")]
 Tolerance = Annotated[
-    str, typer.Option(metavar="T", help="What still counts as the same: a share as in 0.5%, or bytes as in 64KiB.")
+    list[str] | None,
+    typer.Option(
+        metavar="[METRIC=]T",
+        help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
+        "of one metric as in gradient_error=20x. May be repeated.",
+    ),
 ]
 Rows = Annotated[
-    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 400 unless given.")
+    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 500 unless given.")
 ]
 
 
@@ -258,7 +266,7 @@ def report_command(
     caption: Annotated[
         bool, typer.Option("--caption", help="Add a caption: what is shown, hardware, versions, commit, command.")
     ] = False,
-    rows: Rows = None,
+    limit: Rows = None,
 ) -> int:
     """Show a run again: its tables, as text or for other programs, or its figures."""
     known, what = (FORMATS, "a report") if figure is None else (PICTURES, f"figure {figure}")
@@ -268,48 +276,42 @@ def report_command(
         raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
     if caption and format_ in ("csv", "json"):
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
-    if rows is not None and (figure is not None or format_ not in (None, "table")):
+    if limit is not None and (figure is not None or format_ not in (None, "table")):
         raise UsageError("--rows is of the tables in a terminal: every other --format has all rows")
     run = _load(directory)
 
     from reports import captions, page
-    from reports.frame import frame
+    from reports.frame import frame, rows
 
     found = frame(run.records)
     if figure is None:
         words = captions.caption(found, run.about) if caption else None
-        page.show(found, format_ or "table", words, _limit(rows))
+        page.show(found, format_ or "table", words, _limit(limit))
     if figure is not None or figures is not None:
         from reports import figures as drawing
 
         inches = None if size is None else drawing.parse_size(size)
+        table = rows(found)
         pictures = drawing.DEFAULT_FORMATS if figure is None or format_ is None else (format_,)
-        for name in drawing.available(found) if figure is None else (figure,):
+        for name in drawing.available(table) if figure is None else (figure,):
             folder = figures or directory / "figures"
-            for path in drawing.save(name, found, folder, pictures, size=inches, style_file=style):
+            for path in drawing.save(name, table, folder, pictures, size=inches, style_file=style):
                 _note(f"written: {path}")
         if figure is not None and caption:
-            print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
+            print(captions.caption(found, run.about, figure, drawing.setting(figure, table)))
     return errors.EXIT_OK
 
 
 @app.command("compare")
-def compare_command(
-    base: Annotated[Path, typer.Argument(metavar="BASE", help="The directory of one run.")],
-    head: Annotated[Path, typer.Argument(metavar="HEAD", help="The directory of the other.")],
-    tolerance: Tolerance = "0",
-    rows: Rows = None,
-) -> int:
-    """Two runs side by side: the memory of each case, before and after."""
-    from bench import baseline, compare
+def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: Rows = None) -> int:
+    """Two runs side by side: the memory of each case, before and after, and what else changed."""
+    from bench import check, compare
     from reports import compared, page
 
-    allowed = compare.parse_tolerance(tolerance)
-    old, new = _load(base), _load(head)
-    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
-        _note(f"not the same environment: {difference}")
-    found = compare.compare(old.records, new.records, allowed)
-    page.show_sheet(compared.compared(found, _limit(rows)))
+    old, new = _pair(base, head)
+    allowed = check.tolerances(new.run or old.run, tolerance or ())
+    found = compare.compare(old.measured, new.measured, allowed)
+    page.show_sheet(compared.compared(found, _limit(limit)))
     print(f"{base} -> {head}: {compare.counted(found)}")
     return errors.EXIT_OK
 
@@ -320,31 +322,57 @@ def check_command(
     path: Annotated[
         Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
     ],
-    tolerance: Tolerance = "0",
-    update: Annotated[bool, typer.Option("--update", help="Make this run the baseline, and say what changes.")] = False,
+    tolerance: Tolerance = None,
+    rated: Annotated[
+        bool, typer.Option("--rates", help="Compare rates as well, as ratios to standard's within the run.")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Make this run the baseline of its environment, and say what changes.")
+    ] = False,
+    any_environment: Annotated[
+        bool,
+        typer.Option(
+            "--allow-environment-mismatch", help="Compare with the nearest environment where there is none like this."
+        ),
+    ] = False,
 ) -> int:
-    """The gate for CI: exit 1 where memory is worse, or a case of the baseline is missing or newly fails."""
-    from bench import baseline, compare
+    """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
+    from bench import baseline, check, rates
+    from reports import checked
 
-    allowed = compare.parse_tolerance(tolerance)
     run = _load(directory)
     if update:
-        done = baseline.update(path, run.records, run.environment)
-        for change in done.changes:
-            print(change)
-        print(", ".join(filter(None, (f"{path}: {_cases(done.cases)} written", compare.counted(done.changes)))))
+        ratios = rates.ratios(run.records) if rated else None
+        _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
         return errors.EXIT_OK
-    found = baseline.check(path, run.records, run.environment, allowed)
-    for comparison in found:
-        if comparison.verdict != "same":
-            print(comparison)
-        if comparison.regression:
-            print(f"  measure it again: {compare.rerun_command(run.suite, comparison.case, verify=run.verified)}")
-    print(f"{directory} against {path}: {compare.counted(found)}")
-    if any(comparison.improvement for comparison in found):
-        renewed = f"{PROGRAM} check {directory} --baseline {path} --update"
-        print(f"There are gains over the baseline; keep them with `{renewed}`")
-    return errors.EXIT_REGRESSION if compare.regressions(found) else errors.EXIT_OK
+    allowed = check.tolerances(run, tolerance or ())
+    found = check.check(str(directory), run, path, allowed, rated=rated, any_environment=any_environment)
+    _print(checked.lines(found))
+    _print(checked.gains(found, rated=rated))
+    return errors.EXIT_OK if found.passed else errors.EXIT_REGRESSION
+
+
+@app.command("explain")
+@_with_axes
+def explain_command(
+    given: Mapping[str, str],
+    base: Base,
+    head: Head,
+    metric: Annotated[
+        str | None, typer.Option(metavar="METRIC", help="Only activation_bytes, or only peak_bytes.")
+    ] = None,
+) -> int:
+    """Where the memory of two runs differs: which part, in which blocks, of the cases that the axes pick."""
+    from bench import explain
+    from reports import explained, page
+
+    metrics = explain.metrics(metric)
+    old, new = _pair(base, head)
+    before, after = explain.chosen(given, old.measured, new.measured)
+    found = explain.explain(before, after, metrics)
+    page.show_sheet(explained.sheet(found))
+    _print(explained.lines(found, f"{base} -> {head}"))
+    return errors.EXIT_OK
 
 
 @app.command("doctor")
@@ -369,13 +397,13 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
     return errors.EXIT_OK
 
 
-def _limit(rows: str | None) -> int | None:
+def _limit(given: str | None) -> int | None:
     """What `--rows` says: at most so many, None for all."""
     from reports.excerpt import ROWS
 
-    if rows is None:
+    if given is None:
         return ROWS
-    return None if rows == "all" else _count("--rows")(rows)
+    return None if given == "all" else _count("--rows")(given)
 
 
 def _load(directory: Path) -> StoredRun:
@@ -385,6 +413,23 @@ def _load(directory: Path) -> StoredRun:
     for message in run.messages:
         _note(message)
     return run
+
+
+def _pair(base: Path, head: Path) -> tuple[Side, Side]:
+    """Both sides of a comparison, and on stderr in what their environments differ."""
+    from bench import baseline, sides
+
+    old, new = sides.pair(base, head)
+    for message in (*old.messages, *new.messages):
+        _note(message)
+    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
+        _note(f"not the same environment: {difference}")
+    return old, new
+
+
+def _print(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line)
 
 
 def _list_plans(plans: Sequence[Plan]) -> int:

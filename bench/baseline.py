@@ -1,56 +1,73 @@
 """The baseline of the CI gate: a small JSON file, one case a line, sorted, to be committed and reviewed.
 
-It holds for one environment: what decides the bytes (device, card, torch, threads), never the host or its
-CPU. Imports no torch.
+It may hold several environments: what decides the bytes (device, card, torch, threads), never the host or its CPU. A
+run renews the cases of its own and leaves the others as they are, byte for byte. Imports no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from bench import compare, store
 from bench.case import Case
+from bench.entry import Entry, entry, order, renewed
 from bench.environment import Environment
 from bench.environment import key as environment_key
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
-from bench.record import SCHEMA_VERSION, Record, Status
+from bench.record import SCHEMA_VERSION, Record
 
 EnvironmentKey = Mapping[str, str | int | None]
 """What two environments must share for their bytes to be compared."""
+_BY_WEIGHT: Final = ("schema_version", "device", "gpu_name", "torch", "threads")
+"""What keeps environments apart, the weightiest first."""
 
 
-class Entry(Case, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the gate remembers of one case."""
+@dataclass(frozen=True)
+class Section:
+    """The cases of one environment."""
 
-    status: Status
-    activation_bytes: int | None
-    peak_bytes: int | None
-    side_bytes: int | None
+    environment: EnvironmentKey
+    cases: tuple[Entry, ...]
+    text: str
+    """As it stands in the file: a case a line."""
+    tells_verification: bool = True
+    """False of a file from before entries said whether every rebuilt activation was checked."""
 
-    def case(self) -> Case:
-        """The case this entry is of."""
-        return Case(**{name: getattr(self, name) for name in Case.__struct_fields__})
+    def rates(self) -> dict[Case, float]:
+        """The rate ratios it holds."""
+        return {one.case(): one.rate_ratio for one in self.cases if one.rate_ratio is not None}
 
 
-class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass(frozen=True)
+class Baseline:
     """The whole file."""
 
-    schema_version: int = SCHEMA_VERSION
-    environment: dict[str, str | int | None]
-    cases: tuple[Entry, ...]
+    sections: tuple[Section, ...]
+
+    def of(self, environment: EnvironmentKey) -> Section | None:
+        """The section whose bytes can be compared with those of `environment`."""
+        return next((one for one in self.sections if not differences(one.environment, environment)), None)
+
+    def nearest(self, environment: EnvironmentKey) -> Section:
+        """The section of that environment or, where there is none, of the one most like it."""
+
+        def distance(section: Section) -> tuple[bool, ...]:
+            return tuple(section.environment.get(name) != environment.get(name) for name in _BY_WEIGHT)
+
+        return min(self.sections, key=distance)
 
     def text(self) -> str:
         """The file's text. The same run gives the same text, and a changed case is one changed line."""
-        cases = ",\n".join(json.dumps(msgspec.to_builtins(entry)) for entry in self.cases)
-        environment = json.dumps(self.environment, sort_keys=True)
-        version = f'"schema_version": {self.schema_version}'
-        return f'{{\n{version},\n"environment": {environment},\n"cases": [\n{cases}\n]\n}}\n'
+        ordered = sorted(self.sections, key=lambda section: _heading(section.environment))
+        sections = ",\n".join(section.text for section in ordered)
+        return f'{{\n"schema_version": {SCHEMA_VERSION},\n"environments": [\n{sections}\n]\n}}\n'
 
 
 @dataclass(frozen=True)
@@ -63,32 +80,11 @@ class StoredRun:
     environment: EnvironmentKey
     suite: str
     """The word that names its suite on the command line."""
+    tolerance: Mapping[str, str]
+    """What that suite said when it was run."""
     messages: list[str]
     """One line for each line of its results that had to be left out, and for each way in which a later start was
     in another environment."""
-
-    @property
-    def verified(self) -> bool:
-        """Whether it was run with `--verify`."""
-        return any(record.verify for record in self.records)
-
-
-@dataclass(frozen=True)
-class EnvironmentChange:
-    """One thing in which the environment of a baseline becomes another."""
-
-    name: str
-    old: str | int | None
-    new: str | int | None
-
-    @property
-    def verdict(self) -> str:
-        """What it counts as."""
-        return "environment changed"
-
-    def __str__(self) -> str:
-        """One line, as a `Comparison` has it."""
-        return f"{self.verdict}: {self.name} {self.old} -> {self.new}"
 
 
 @dataclass(frozen=True)
@@ -96,11 +92,14 @@ class Update:
     """What writing a baseline did."""
 
     created: bool
-    """There was no baseline before."""
+    """There was no baseline of this environment before."""
     cases: int
-    changes: tuple[compare.Comparison | EnvironmentChange, ...]
-    """The old one against the new one, without what stays the same; empty where `created`. Of a baseline of another
-    environment, what makes it another: its bytes cannot be compared."""
+    changes: tuple[compare.Comparison, ...]
+    """The old one against the new one, without what stays the same; empty where `created`."""
+    lines: int
+    """Lines that change though no verdict does: a breakdown that is new, say."""
+    others: int
+    """Environments in the file beside this one, which are left as they are."""
 
 
 def load(directory: Path) -> StoredRun:
@@ -120,22 +119,24 @@ def load(directory: Path) -> StoredRun:
     suite = next((word for word in run.arguments if word.endswith(".toml")), run.suite)
     key = environment_key(ran_on)
     messages = [*stored.messages, *_mixed(directory, run, key)]
-    return StoredRun(stored.records, msgspec.to_builtins(run), key, suite, messages)
+    return StoredRun(stored.records, msgspec.to_builtins(run), key, suite, run.tolerance, messages)
 
 
-def of_run(records: Iterable[compare.Measured], environment: EnvironmentKey) -> Baseline:
-    """The baseline that a run makes, sorted by case. Where a case occurs twice, the last record counts.
+def of_run(
+    measured: Iterable[compare.Measured], environment: EnvironmentKey, rates: Mapping[Case, float] | None = None
+) -> Section:
+    """The section that a run makes, sorted by case. Where a case occurs twice, the last one counts.
 
     Raises: NothingMeasuredError where the run holds no record.
     """
-    entries = {record.case(): _entry(record) for record in records}
+    entries = {one.case(): entry(one, None if rates is None else rates.get(one.case())) for one in measured}
     if not entries:
         raise NothingMeasuredError("the run holds no record, so there is nothing to compare: measure first")
-    return Baseline(environment=dict(environment), cases=tuple(sorted(entries.values(), key=_order)))
+    return _section(environment, sorted(entries.values(), key=order))
 
 
 def read(path: Path) -> Baseline:
-    """The baseline in `path`.
+    """The baseline in `path`, also one of the older format, which held one environment.
 
     Raises: BaselineError where there is none, or it is not one that this version reads.
     """
@@ -145,68 +146,121 @@ def read(path: Path) -> Baseline:
         raise BaselineError(f"no baseline {path} ({error.strerror}): write one with --update") from error
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
-        if version == SCHEMA_VERSION:
-            return msgspec.json.decode(raw, type=Baseline)
-    except msgspec.DecodeError as error:
+        sections = _sections(raw) if version == SCHEMA_VERSION else ()
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BaselineError(
             f"{path} is not a baseline ({error}): name another file, or remove it and write one with --update"
         ) from error
-    raise BaselineError(
-        f"baseline {path} has schema version {version}, expected {SCHEMA_VERSION}: "
-        "remove it and write one with --update"
-    )
+    if version != SCHEMA_VERSION:
+        raise BaselineError(
+            f"baseline {path} has schema version {version}, expected {SCHEMA_VERSION}: "
+            "remove it and write one with --update"
+        )
+    _refuse_twins(path, sections)
+    return Baseline(sections)
 
 
-def check(
+def update(
     path: Path,
     records: Iterable[compare.Measured],
     environment: EnvironmentKey,
-    tolerance: compare.Tolerance = compare.EXACT,
-) -> list[compare.Comparison]:
-    """The run against the baseline in `path`: one verdict a case and metric.
+    rates: Mapping[Case, float] | None = None,
+) -> Update:
+    """Makes the run the baseline of its environment in `path`, in one step: a reader sees the old file or the new one.
 
-    Raises: BaselineError where there is no baseline, or one of another environment; NothingMeasuredError for
-    an empty run.
-    """
-    baseline = read(path)
-    run = of_run(records, environment)
-    differing = differences(baseline.environment, run.environment)
-    if differing:
-        raise BaselineError(
-            f"baseline {path} is of another environment ({'; '.join(differing)}): "
-            "measure in that one, or write a baseline for this one with --update to a file of its own"
-        )
-    return compare.compare(baseline.cases, run.cases, tolerance)
-
-
-def update(path: Path, records: Iterable[compare.Measured], environment: EnvironmentKey) -> Update:
-    """Makes the run the baseline in `path`, in one step: a reader sees the old file or the new one.
+    Rate ratios are renewed where `rates` are given, and kept where they are not. An error that is the same but for the
+    noise of rounding is kept as well, so that only lines change of which something can be said.
 
     Raises: BaselineError where the file there is no baseline, so that a slip of the pen overwrites nothing;
     NothingMeasuredError for an empty run; UsageError where the file cannot be written.
     """
-    renewed = of_run(records, environment)
-    old = read(path) if path.exists() else None
-    _replace(path, renewed.text())
+    new = of_run(records, environment, rates)
+    before = read(path).sections if path.exists() else ()
+    old = Baseline(before).of(environment)
+    others = tuple(one for one in before if one is not old)
     if old is None:
-        return Update(created=True, cases=len(renewed.cases), changes=())
-    moved = tuple(EnvironmentChange(*values) for values in _differing(old.environment, renewed.environment))
-    if moved:
-        return Update(created=False, cases=len(renewed.cases), changes=moved)
-    comparisons = compare.compare(old.cases, renewed.cases)
-    changes = tuple(comparison for comparison in comparisons if comparison.verdict != "same")
-    return Update(created=False, cases=len(renewed.cases), changes=changes)
+        _replace(path, Baseline((*others, new)).text())
+        return Update(created=True, cases=len(new.cases), changes=(), lines=0, others=len(others))
+    was = {one.case(): one for one in old.cases}
+    new = _section(environment, [renewed(was.get(one.case()), one, rates is not None) for one in new.cases])
+    _replace(path, Baseline((*others, new)).text())
+    compared = compare.compare(old.cases, new.cases, rates=compare.Rates(old.rates(), new.rates()))
+    changes = tuple(comparison for comparison in compared if comparison.verdict != "same")
+    told = {comparison.case for comparison in changes}
+    changed = sum(one != was.get(one.case()) for one in new.cases if one.case() not in told)
+    return Update(created=False, cases=len(new.cases), changes=changes, lines=changed, others=len(others))
 
 
 def differences(old: EnvironmentKey, new: EnvironmentKey, where: tuple[str, str] = ("there", "here")) -> list[str]:
     """Where two environments differ, one phrase a name; empty where they can be compared."""
-    return [f"{name} {was} {where[0]}, {now} {where[1]}" for name, was, now in _differing(old, new)]
-
-
-def _differing(old: EnvironmentKey, new: EnvironmentKey) -> list[tuple[str, str | int | None, str | int | None]]:
-    """The names of which two environments say different things, and what each says."""
     names = sorted(old.keys() | new.keys())
-    return [(name, old.get(name), new.get(name)) for name in names if old.get(name) != new.get(name)]
+    return [
+        f"{name} {old.get(name)} {where[0]}, {new.get(name)} {where[1]}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    schema_version: int
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema_version: int
+    environments: list[msgspec.Raw]
+
+
+class _Cases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    environment: dict[str, str | int | None]
+    cases: tuple[Entry, ...]
+
+
+class _OlderFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    schema_version: int
+    environment: dict[str, str | int | None]
+    cases: list[msgspec.Raw]
+
+
+def _sections(raw: bytes) -> tuple[Section, ...]:
+    """The sections of a file. What is not touched is written back as it was, so their texts are kept."""
+    if "environments" not in msgspec.json.decode(raw, type=dict[str, msgspec.Raw]):
+        older = msgspec.json.decode(raw, type=_OlderFile)
+        cases = tuple(msgspec.json.decode(one, type=Entry) for one in older.cases)
+        text = _text(older.environment, (bytes(one).decode() for one in older.cases))
+        return (Section(older.environment, cases, text, tells_verification=False),)
+    texts = [bytes(one) for one in msgspec.json.decode(raw, type=_File).environments]
+    found = [(msgspec.json.decode(text, type=_Cases), text.decode()) for text in texts]
+    return tuple(Section(one.environment, one.cases, text) for one, text in found)
+
+
+def _section(environment: EnvironmentKey, entries: Sequence[Entry]) -> Section:
+    lines = (msgspec.json.format(msgspec.json.encode(one), indent=0).decode() for one in entries)
+    return Section(environment, tuple(entries), _text(environment, lines))
+
+
+def _text(environment: EnvironmentKey, lines: Iterable[str]) -> str:
+    cases = ",\n".join(lines)
+    return f'{{"environment": {_heading(environment)}, "cases": [\n{cases}\n]}}'
+
+
+def _heading(environment: EnvironmentKey) -> str:
+    return json.dumps(dict(environment), sort_keys=True)
+
+
+def _refuse_twins(path: Path, sections: Sequence[Section]) -> None:
+    """A merge that kept both sides leaves an environment or a case twice, and only one of them would count."""
+    cure = "remove one of the two"
+    headings: set[str] = set()
+    for one in sections:
+        heading = _heading(one.environment)
+        if heading in headings:
+            raise BaselineError(f"baseline {path} holds the environment {heading} twice: {cure}")
+        headings.add(heading)
+        cases: set[Case] = set()
+        for case in (held.case() for held in one.cases):
+            if case in cases:
+                raise BaselineError(f"baseline {path} holds {case.label()} twice: {cure}")
+            cases.add(case)
 
 
 def _mixed(directory: Path, run: store.Run, key: EnvironmentKey) -> list[str]:
@@ -219,33 +273,16 @@ def _mixed(directory: Path, run: store.Run, key: EnvironmentKey) -> list[str]:
     return list(said)
 
 
-class _Versioned(msgspec.Struct, frozen=True):
-    schema_version: int
-
-
-def _entry(measured: compare.Measured) -> Entry:
-    return Entry(
-        **msgspec.structs.asdict(measured.case()),
-        status=measured.status,
-        activation_bytes=measured.activation_bytes,
-        peak_bytes=measured.peak_bytes,
-        side_bytes=measured.side_bytes,
-    )
-
-
-def _order(entry: Entry) -> tuple[tuple[bool, object], ...]:
-    """By the case's axes in turn; a case without an axis comes before one that has it."""
-    values = (getattr(entry, name) for name in Case.__struct_fields__)
-    return tuple((value is not None, value) for value in values)
-
-
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.new")
+    target = path.resolve()
+    temporary = target.with_name(f".{target.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        temporary.replace(target)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise UsageError(
             f"cannot write the baseline {path} ({error.strerror}): name a file in a folder you can write"
         ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import os
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -28,7 +28,8 @@ from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
-from bench.protocol import Event, Finished, Job, Started
+from bench.meters.sites import measure_sites
+from bench.protocol import Event, Finished, Job, Kind, Started
 from bench.record import Status
 from bench.workload import Workload, build, train
 
@@ -54,7 +55,7 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        tell(_examine(plan) if job.kind == "examine" else _measure(member, plan))
+        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan))
         gc.collect()
 
 
@@ -198,6 +199,22 @@ def _examine(plan: Plan) -> Finished:
     except Exception as error:  # whatever a model raises is one line to the doctor
         return Finished(0, {}, *diagnosis(error))
     return Finished(0, msgspec.to_builtins(found))
+
+
+def _stacks(plan: Plan) -> Finished:
+    """What `explain --stacks` asks."""
+    case = plan.case
+    try:
+        found = measure_sites(
+            build(case), resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma, verify=plan.verify
+        )
+    except Exception as error:  # whatever a model or a method raises is one line
+        return Finished(0, {}, *diagnosis(error))
+    return Finished(0, msgspec.to_builtins(found))
+
+
+_ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "stacks": _stacks}
+"""The jobs that are asked of one member."""
 
 
 def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:

@@ -21,6 +21,7 @@ from bench.meters.gradients import measure_gradients
 from bench.meters.loss import measure_loss
 from bench.meters.memory import measure_memory
 from bench.meters.reconstruction import measure_reconstruction
+from bench.parts import Parts
 from bench.record import BlockError
 from bench.snapshot import Snapshot
 from bench.workload import Workload
@@ -38,6 +39,9 @@ class Result:
     static_bytes: int
     activation_bytes: int
     peak_bytes: int
+    activation_parts: Parts
+    """What `activation_bytes` is made of, by part and block (see `bench.parts`)."""
+    peak_parts: Parts
     saved_bytes: int
     side_bytes: int | None
     rng_bytes: int | None
@@ -138,6 +142,8 @@ def _measure(workload: Workload, method: Method, options: _Options, snapshot: Sn
         static_bytes=memory.static_bytes,
         activation_bytes=memory.activation_bytes,
         peak_bytes=memory.peak_bytes,
+        activation_parts=memory.activation_parts,
+        peak_parts=memory.peak_parts,
         saved_bytes=memory.saved_bytes,
         side_bytes=memory.side_bytes,
         rng_bytes=memory.rng_bytes,

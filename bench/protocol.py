@@ -12,7 +12,7 @@ import msgspec
 from bench.case import Plan
 from bench.record import Status
 
-Kind = Literal["time", "measure", "examine"]
+Kind = Literal["time", "measure", "examine", "stacks"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +20,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     `time`: paired, interleaved rounds of all members, which are of one group. `measure`: everything else, of
     each member in turn; memory only for a member that is alone, since it takes a fresh process. `examine`: what
-    the doctor asks of one member, answered with the fields of `bench.examination.Examination`.
+    the doctor asks of one member, answered with the fields of `bench.examination.Examination`. `stacks`: what is alive
+    at the peaks of one member, answered with the fields of `bench.stacks.Stacks`.
     """
 
     kind: Kind

@@ -106,7 +106,7 @@ class Session:
         return Run(
             suite=self.suite.name, title=self.suite.title, question=self.suite.question, expect=self.suite.expect,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
-            environment=msgspec.to_builtins(self.environment),
+            environment=msgspec.to_builtins(self.environment), tolerance=dict(self.suite.tolerance),
         )  # fmt: skip
 
     def _settings(self) -> runner.Settings:

@@ -47,6 +47,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     environment: dict[str, Any]
     """`bench.environment.Environment` as plain values."""
     resumed: list[Resumption] = []
+    tolerance: dict[str, str] = {}
+    """What the suite said of how far its figures may lie from a baseline, as `bench.tolerance` reads it."""
 
 
 class Stored(msgspec.Struct, frozen=True):

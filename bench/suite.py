@@ -7,6 +7,7 @@
     [[cases]]          # laid over both: one block of cases, the product of its axes
     measure = ["memory", "throughput", "reconstruction", "gradients"]
     [cases.zip]        # axes that move together; defaults, cpu and gpu may have a zip as well
+    [tolerance]        # how far what is compared may lie apart: see `bench.tolerance`
 
 The command line's axes are laid over everything.
 """
@@ -24,6 +25,7 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 
 from bench import axes, factors, models, points, resolve
+from bench import tolerance as tolerances
 from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.errors import UsageError
@@ -60,6 +62,8 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
     """The defaults with the CPU's axes laid over them."""
     gpu: Grid
     blocks: tuple[Block, ...]
+    tolerance: Mapping[str, str]
+    """How far each metric may lie from its baseline, as text; of the others, `bench.tolerance.DEFAULTS`."""
 
     def models(self, overrides: Mapping[str, Sequence[AxisValue]]) -> tuple[str, ...]:
         """The models of this suite from outside the table, by name; `overrides` as in `plans`."""
@@ -126,18 +130,24 @@ def load(name_or_path: str) -> Suite:
     Raises: UsageError for an unknown name, a file that is not there or cannot be read, TOML that is none, and
     keys and values that are not a suite's.
     """
+    content = _content(name_or_path)
     if name_or_path.endswith(".toml"):
         path = Path(name_or_path)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UsageError(
-                f"suite file {name_or_path!r}: {error.strerror or error}; give a .toml file that can be read"
-            ) from error
         return read(content, path.stem, str(path))
-    if name_or_path not in names():
-        raise UsageError(f"unknown suite {name_or_path!r}{axes.suggest(name_or_path, names())}, or a .toml file")
-    return read((_folder() / f"{name_or_path}.toml").read_bytes(), name_or_path, f"suite {name_or_path}")
+    return read(content, name_or_path, f"suite {name_or_path}")
+
+
+def tolerance(name_or_path: str) -> dict[str, str] | None:
+    """The tolerances of a suite as its file has them now, without a look at its cases; None where the file, or a
+    built-in suite of that name, is no longer there.
+
+    Raises: UsageError for a file that cannot be read, and tolerances that are none.
+    """
+    own = name_or_path.endswith(".toml")
+    if not (Path(name_or_path).exists() if own else name_or_path in names()):
+        return None
+    where = name_or_path if own else f"suite {name_or_path}"
+    return _tolerance(_table(_content(name_or_path), where), where)
 
 
 def read(content: bytes, name: str, file: str) -> Suite:
@@ -145,10 +155,7 @@ def read(content: bytes, name: str, file: str) -> Suite:
 
     Raises: UsageError.
     """
-    try:
-        table = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid TOML: {error}") from error
+    table = _table(content, file)
     _known(table, _File.__struct_fields__, file)
     try:
         parsed = msgspec.convert(table, _File)
@@ -163,6 +170,7 @@ def read(content: bytes, name: str, file: str) -> Suite:
         cpu=factors.overlay(defaults, _grid(parsed.cpu, f"{file}: [cpu]"), f"{file}: [cpu]"),
         gpu=factors.overlay(defaults, _grid(parsed.gpu, f"{file}: [gpu]"), f"{file}: [gpu]"),
         blocks=tuple(_block(block, f"{file}: [[cases]] {at}") for at, block in enumerate(parsed.cases, 1)),
+        tolerance=_tolerance(table, file),
     )  # fmt: skip
 
 
@@ -178,6 +186,34 @@ class _File(msgspec.Struct, frozen=True):
     defaults: dict[str, Any] = {}
     cpu: dict[str, Any] = {}
     gpu: dict[str, Any] = {}
+    tolerance: dict[str, Any] = {}
+
+
+def _content(name_or_path: str) -> bytes:
+    if not name_or_path.endswith(".toml"):
+        if name_or_path not in names():
+            raise UsageError(f"unknown suite {name_or_path!r}{axes.suggest(name_or_path, names())}, or a .toml file")
+        return (_folder() / f"{name_or_path}.toml").read_bytes()
+    try:
+        return Path(name_or_path).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"suite file {name_or_path!r}: {error.strerror or error}; give a .toml file that can be read"
+        ) from error
+
+
+def _table(content: bytes, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(content.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: not valid TOML: {error}") from error
+
+
+def _tolerance(table: Mapping[str, Any], file: str) -> dict[str, str]:
+    given = table.get("tolerance", {})
+    if not isinstance(given, dict):
+        raise UsageError(f"{file}: tolerance {axes.shown(given)}: expected a table [tolerance] of metrics")
+    return tolerances.texts(given, f"{file}: [tolerance]")
 
 
 def _block(table: dict[str, Any], where: str) -> Block:

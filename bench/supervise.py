@@ -33,6 +33,7 @@ WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
     "time": {"GOMP_SPINCOUNT": "30000"},
     "measure": {"OMP_WAIT_POLICY": "passive"},
     "examine": {"OMP_WAIT_POLICY": "passive"},
+    "stacks": {"OMP_WAIT_POLICY": "passive"},
 }
 """How OpenMP's threads wait for each other. They spin, and where another process wants the cores, a step of a small
 model takes a hundred times as long: spin for a shorter while, which costs no time on a quiet machine, or not at

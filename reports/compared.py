@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from bench.case import Case
-from bench.compare import Comparison, Metric, Verdict
+from bench.compare import Comparison, Value, Verdict
 from bench.record import FAILED
-from reports import settings, units
-from reports.excerpt import excerpt
+from bench.tolerance import Metric
+from reports import settings, units, values
 from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
@@ -30,14 +31,18 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
-    The verdict of a row is the worst of its metrics'; one that no column shows, as of `side_bytes`, is a note. A
-    case that is compared as a whole has its status before and after in place of the first metric. Of more than `limit`
-    rows an excerpt: how the table begins, then cases that changed."""
+    The verdict of a row is the worst of its metrics', with the parts and blocks that moved; one that no column shows,
+    as of `side_bytes`, is a note, and so is a memory law that changed. A case that is compared as a whole has its
+    status before and after in place of the first metric. Of more than `limit` cases, those that are the same throughout
+    are only counted, and the first of the others shown."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
     for comparison in comparisons:
-        of_case.setdefault(comparison.case, []).append(comparison)
+        if comparison.metric != "bits_per_activation":
+            of_case.setdefault(comparison.case, []).append(comparison)
+    of_case = {case: of_case[case] for case in sorted(of_case, key=grid_order)}
+    of_case, same, left_out = _shortened(of_case, limit)
     rows = {case: _axes(case) for case in of_case}
     axes = settings.varying(list(rows.values()))
     scales = {
@@ -52,14 +57,7 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> She
     }
     lines: list[Line] = []
     notes: list[str] = []
-    kept = excerpt(
-        sorted(of_case, key=grid_order),
-        limit,
-        point=lambda case: case,
-        telling=lambda case: any(comparison.verdict != "same" for comparison in of_case[case]),
-    )
-    for case in kept.shown:
-        found = of_case[case]
+    for case, found in of_case.items():
         metrics = {comparison.metric: comparison for comparison in found}
         cells = [axis_cell(rows[case], axis) for axis in axes] + [Cell(case.method)]
         measured = [cell for metric, _ in _SHOWN for cell in _bytes(metrics.get(metric), scales[metric])]
@@ -68,9 +66,12 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> She
         cells += measured
         lines.append(Line((*cells, _verdict(found)), opens=True))
         notes += [_note(comparison, rows[case], axes) for comparison in found if _unseen(comparison)]
-    columns = [
-        Column(settings.name_of(axis), numeric=isinstance(getattr(comparisons[0].case, axis), int)) for axis in axes
-    ]
+    notes += [_note(one, _axes(one.case), axes) for one in comparisons if _law_changed(one)]
+    if not lines and not notes:
+        return None
+    if same:
+        notes.append(f"{units.cases(same)} not shown: the same in every metric")
+    columns = [Column(settings.name_of(axis), numeric=_numeric(axis, rows.values())) for axis in axes]
     columns.append(Column("method", numeric=False))
     for metric, heading in _SHOWN:
         unit = scales[metric].unit
@@ -80,8 +81,23 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> She
         columns=(*columns, Column("verdict", numeric=False)),
         lines=tuple(lines),
         notes=tuple(notes),
-        left_out=kept.said("that changed"),
+        left_out=f"{units.cases(left_out)} that changed left out" if left_out else "",
     )
+
+
+def _shortened(
+    of_case: dict[Case, list[Comparison]], limit: int | None
+) -> tuple[dict[Case, list[Comparison]], int, int]:
+    """What is shown, and how many cases are not: of those that are the same, and of the others."""
+    if limit is None or len(of_case) <= limit:
+        return of_case, 0, 0
+    changed = {case: found for case, found in of_case.items() if any(one.verdict != "same" for one in found)}
+    shown = dict(itertools.islice(changed.items(), limit))
+    return shown, len(of_case) - len(changed), len(changed) - len(shown)
+
+
+def _numeric(axis: str, rows: Iterable[dict[str, Any]]) -> bool:
+    return all(row[axis] is None or isinstance(row[axis], int) for row in rows)
 
 
 def _axes(case: Case) -> dict[str, Any]:
@@ -100,14 +116,14 @@ def _bytes(comparison: Comparison | None, scale: units.ByteScale) -> tuple[Cell,
     return cell(scale.number(old)), cell(scale.number(new)), Cell(text, tone)
 
 
-def _status(ended: int | str | None) -> Cell:
+def _status(ended: Value) -> Cell:
     return cell(units.MISSING) if ended is None else Cell(str(ended), "bad" if ended in FAILED else "plain")
 
 
 def _verdict(found: Sequence[Comparison]) -> Cell:
     worst = min(found, key=lambda comparison: _WORST_FIRST.index(comparison.verdict))
     tone: Tone = "bad" if worst.regression else "good" if worst.improvement else "plain"
-    return Cell(worst.verdict, tone)
+    return Cell(worst.verdict, tone, worst.where)
 
 
 def _unseen(comparison: Comparison) -> bool:
@@ -116,8 +132,11 @@ def _unseen(comparison: Comparison) -> bool:
 
 
 def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str]) -> str:
-    ends = [
-        units.integer(value) if isinstance(value, int) else value or units.MISSING
-        for value in (comparison.old, comparison.new)
-    ]
-    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends[0]} → {ends[1]}"
+    ends = " → ".join(values.value(comparison.metric, end) for end in (comparison.old, comparison.new))
+    said = "; ".join(filter(None, (comparison.where, comparison.note)))
+    where = f" ({said})" if said else ""
+    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends}{where}"
+
+
+def _law_changed(comparison: Comparison) -> bool:
+    return comparison.metric == "bits_per_activation" and comparison.verdict != "same"

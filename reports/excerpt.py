@@ -8,7 +8,7 @@ from typing import Final, Generic, TypeVar
 
 from reports import units
 
-ROWS: Final = 400
+ROWS: Final = 500
 """Of a table on a page, unless more are asked for: a run of a few hundred cases is shown whole."""
 
 Item = TypeVar("Item")

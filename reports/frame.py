@@ -28,15 +28,17 @@ import msgspec
 import pandas as pd
 
 from bdia.methods import names as method_names
-from bench import gamma
+from bench import gamma, rates
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
+Table = pd.DataFrame | Sequence[Mapping[str, Any]]
+"""The frame or, where several things are made of it, its `rows`: taking a long one apart is most of the work."""
 AXES: tuple[str, ...] = Case.__struct_fields__
 """The axes of a case, in the order of the command line."""
 _POINT = operator.attrgetter(*(name for name in AXES if name not in METHOD_AXES))
 """What cases of one group have in common."""
-REFERENCE = "standard"
+REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
 _KINDS: Mapping[object, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
@@ -84,9 +86,11 @@ def blocks(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row[name] for row in found], dtype=dtypes[name]) for name in dtypes})
 
 
-def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as."""
-    columns = {str(name): _plain(frame[name]) for name in frame.columns}
+def rows(table: Table) -> Sequence[Mapping[str, Any]]:
+    """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as. Rows are their own."""
+    if not isinstance(table, pd.DataFrame):
+        return table
+    columns = {str(name): _plain(table[name]) for name in table.columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -126,7 +130,7 @@ def _derived(records: list[Record]) -> dict[str, list[Any]]:
     groups: dict[tuple[object, ...], int] = {}
     numbers = [groups.setdefault(record.group(), len(groups)) for record in records]
     references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
-    paired = [_paired_ratios(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
+    paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
         "group": numbers,
         "activation_ratio": [
@@ -146,23 +150,6 @@ def _activation_ratio(record: Record, reference: Record | None) -> float | None:
     if reference is None or record.activation_bytes is None or not reference.activation_bytes:
         return None
     return record.activation_bytes / reference.activation_bytes
-
-
-def _paired_ratios(record: Record, reference: Record | None) -> list[float]:
-    """Round by round, the reference's seconds over this record's: above 1 is faster than the reference.
-
-    Empty unless both come from the same rounds: else they were not timed side by side."""
-    ours = record.step_seconds
-    theirs = None if reference is None else reference.step_seconds
-    if (
-        not ours
-        or not theirs
-        or record.rounds_id is None
-        or reference is None
-        or record.rounds_id != reference.rounds_id
-    ):
-        return []
-    return [their / our for our, their in zip(ours, theirs, strict=True)]
 
 
 def _errors(records: list[Record]) -> dict[str, list[Any]]:

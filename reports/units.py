@@ -124,6 +124,11 @@ def change(old: int | None, new: int | None) -> str:
     return f"{percent:+.2f}%" if abs(percent) < 99.95 else f"{percent:+,.0f}%"
 
 
+def percent(share: float | None) -> str:
+    """A share of a whole, as a percentage: `12.5%`, `100.0%`, `-3.1%`."""
+    return MISSING if share is None else f"{100 * share:.1f}%"
+
+
 def error(value: float | None) -> str:
     """A reconstruction or gradient error: an exact zero is `0 (exact)`, anything else like `2.1e-3`."""
     if value is None:
@@ -156,6 +161,16 @@ def bits(value: float | None) -> str:
     decimals = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
     # The slope of a method that keeps nothing per block may come out a hair below zero: `z` drops its sign.
     return f"{value:z.{decimals}f}"
+
+
+def rounding(value: float | None) -> str:
+    """A rounding error in units of 2^-l: `0.5`, `0.5004`, `1`."""
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def cases(count: int) -> str:
+    """How many cases: `1 case`, `12 cases`."""
+    return f"{count} case{'' if count == 1 else 's'}"
 
 
 def slope(value: float | None) -> str:

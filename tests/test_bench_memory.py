@@ -6,14 +6,15 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 import bdia
+from bdia.backprop import Watcher
 from bdia.methods import names
 from bench.case import Case
 from bench.meters import MeterError, rss
@@ -284,7 +285,16 @@ class Chain:
         return (model(x) * weight).sum()
 
 
-NOTHING_HELD = SimpleNamespace(side_bytes=None, rng_bytes=None)
+class _NoMethod:
+    """Stands in for a handle where no method is attached."""
+
+    side_bytes = rng_bytes = None
+
+    def observing(self, watcher: Watcher) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+NOTHING_HELD = _NoMethod()
 
 
 @pytest.mark.parametrize("depth", [2, 5])

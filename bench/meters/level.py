@@ -14,21 +14,17 @@ What is counted, and what is not:
 from __future__ import annotations
 
 import gc
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, cast
+from typing import Protocol, Self, cast
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.profiler import ProfilerActivity, profile
 
 from bench.meters import MeterError
-
-if TYPE_CHECKING:
-    from torch._C._profiler import _ProfilerEvent
+from bench.meters.trace import Event, Trace, Tracer, note
 
 START = "start"
 """The mark that entering a level sets."""
@@ -40,6 +36,10 @@ class Level(ABC):
     The garbage collector runs once on entering and then not until the end, unless called, so that no cycle is
     freed at a moment that differs from run to run.
     """
+
+    trace: Trace
+    """What was allocated and released, and what was running then; there after leaving the level. Each mark is a moment
+    of it, with the text of `moment_of`."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
@@ -76,6 +76,7 @@ class Level(ABC):
             raise ValueError(f"mark {name!r} is already set: expected a new name")
         self._names.append(name)
         self._mark()
+        note(moment_of(name))
 
     def change(self, first: str, last: str) -> int:
         """Bytes at `last` less bytes at `first`; negative where more was released than allocated.
@@ -121,6 +122,11 @@ class Level(ABC):
         """Raises MeterError where the stretch from mark i to mark j is not exact."""
 
 
+def moment_of(mark: str) -> str:
+    """What a mark is called in the level's trace."""
+    return f"mark {mark}"
+
+
 def level(device: torch.device) -> Level:
     """The level of `device`'s allocator, not yet entered.
 
@@ -141,6 +147,8 @@ class CudaLevel(Level):
         self._device = device
 
     def _begin(self) -> None:
+        self._tracer = Tracer()
+        self._tracer.start()
         self._reset()
 
     def _mark(self) -> None:
@@ -150,7 +158,10 @@ class CudaLevel(Level):
         self._reset()
 
     def _end(self, *, failed: bool) -> None:
-        pass
+        self._tracer.stop()
+        if not failed:
+            self.trace = self._tracer.read(self._device)
+        del self._tracer
 
     def _check(self, i: int, j: int) -> None:
         pass
@@ -158,18 +169,6 @@ class CudaLevel(Level):
     def _reset(self) -> None:
         torch.cuda.synchronize(self._device)
         torch.cuda.reset_peak_memory_stats(self._device)
-
-
-class Event(NamedTuple):
-    """One allocation (`nbytes` > 0) or release (`nbytes` < 0), and the allocator's own level after it.
-
-    That level is taken under the allocator's lock, so a maximum over it holds whatever the order of events.
-    """
-
-    time_ns: int
-    pointer: int
-    nbytes: int
-    level: int
 
 
 class CpuLevel(Level):
@@ -185,11 +184,9 @@ class CpuLevel(Level):
         self._expired: list[frozenset[int]] = []  # of the older storages, those gone by mark i
 
     def _begin(self) -> None:
-        # Kineto announces each session on stderr unless told otherwise before its first one.
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         self._older = _live_storages()
-        self._profile = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-        self._profile.start()
+        self._tracer = Tracer()
+        self._tracer.start()
 
     def _mark(self) -> None:
         gone = frozenset(pointer for pointer, (_, weak) in self._older.items() if weak.expired())
@@ -197,16 +194,20 @@ class CpuLevel(Level):
         self._bookmarks.append(torch.empty(1, dtype=torch.uint8, device="cpu"))
 
     def _end(self, *, failed: bool) -> None:
-        self._profile.stop()
+        self._tracer.stop()
         if not failed:
-            events = _memory_events(self._profile)
-            self._at, self._highest = levels(events, [mark.data_ptr() for mark in self._bookmarks])
+            found = self._tracer.read(torch.device("cpu"))
+            events, bookmarks = found.events, [mark.data_ptr() for mark in self._bookmarks]
+            self._at, self._highest = levels(events, bookmarks)
+            last_use = {event.pointer: event for event in events if event.nbytes > 0}
+            ours = {id(last_use[pointer]) for pointer in bookmarks}
+            self.trace = Trace([event for event in events if id(event) not in ours], found.moments)
             first = {event.pointer: event.nbytes for event in reversed(events)}
             # Memory of an earlier session is known to the profiler, so its release is an event like any other;
             # one of another size would be of an address whose former owner went unseen.
             self._unseen = {at for at, (nbytes, _) in self._older.items() if first.get(at) != -nbytes}
         self._bookmarks.clear()
-        del self._profile
+        del self._tracer
 
     def _check(self, i: int, j: int) -> None:
         lost = (self._expired[j] - self._expired[i]) & self._unseen
@@ -243,27 +244,6 @@ def levels(events: Sequence[Event], bookmarks: Sequence[int]) -> tuple[list[int]
         between = [event.level - base - k for event in events[before + 1 : after]]
         highest.append(max([at[k - 1], at[k], *between]))
     return at, highest
-
-
-def _memory_events(profiled: profile) -> list[Event]:
-    """Every event of torch's CPU allocator, in order of time.
-
-    Taken from the event tree: the flat list has neither address nor level. Events of one thread keep their
-    order where times are equal, as the sort is stable.
-    """
-    results = profiled.profiler.kineto_results if profiled.profiler is not None else None
-    if results is None:
-        raise MeterError("the profiler returned no events")
-    found: list[Event] = []
-    pending: list[_ProfilerEvent] = list(reversed(results.experimental_event_tree()))
-    while pending:
-        event = pending.pop()
-        if event.name == "[memory]":
-            fields = cast("torch._C._profiler._ExtraFields_Allocation", event.extra_fields)
-            if fields.device.type == "cpu":
-                found.append(Event(event.start_time_ns, fields.ptr, fields.alloc_size, fields.total_allocated))
-        pending.extend(reversed(event.children))
-    return sorted(found, key=lambda event: event.time_ns)
 
 
 class _Weak(Protocol):

@@ -9,24 +9,37 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from bdia.backprop import Watcher
+from bench import parts
 from bench.meters import nvml, rss
-from bench.meters.level import level
+from bench.meters.breakdown import Peak, Survey
+from bench.meters.level import level, moment_of
+from bench.meters.lines import Lines
+from bench.parts import Flat, PartName, Parts
 from bench.workload import Workload, tensors
 
 
 class Held(Protocol):
-    """What a method's handle tells of the last forward: bytes held at its end beside the activations."""
+    """What a method's handle tells of the last forward, bytes held at its end beside the activations, and what it shows
+    of one as it happens."""
 
     @property
     def side_bytes(self) -> int | None: ...
 
     @property
     def rng_bytes(self) -> int | None: ...
+
+    def observing(self, watcher: Watcher) -> AbstractContextManager[object]: ...
+
+
+_STRETCHES = (("static", "backward end"), ("step start", "step end"))
+"""Of which the highest moments are broken down: those of `activation_bytes` and `peak_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,10 @@ class MemoryReading:
     peak_bytes: int
     """Highest level over a whole step that starts and ends without gradients, absolute: forward, loss,
     backward, optimiser, zero_grad(set_to_none=True)."""
+    activation_parts: Parts
+    """What `activation_bytes` is made of; adds up to it."""
+    peak_parts: Parts
+    """What `peak_bytes` is made of; adds up to it."""
     saved_bytes: int
     """Level at the end of the forward, less `static_bytes`."""
     side_bytes: int | None
@@ -65,6 +82,21 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
 
     Raises: MeterError where the level cannot be known exactly; whatever the workload raises.
     """
+    return _measure(workload, handle, device, Survey())[0]
+
+
+def measure_peaks(workload: Workload, handle: Held, device: torch.device) -> tuple[MemoryReading, Peak, Peak]:
+    """The same, and what was alive at the highest moment of either stretch, each allocation with the Python line that
+    made it. What is there before a step (parameters and so on) is in the reading's parts alone.
+
+    Raises: as `measure_memory` does.
+    """
+    return _measure(workload, handle, device, Survey(Lines()))
+
+
+def _measure(
+    workload: Workload, handle: Held, device: torch.device, survey: Survey
+) -> tuple[MemoryReading, Peak, Peak]:
     model, optimizer = workload.model, workload.optimizer
     model.zero_grad(set_to_none=True)
     # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
@@ -81,24 +113,32 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         gc.collect()
         static = static_bytes(workload, device)
         meter.mark("static")
-        loss = workload.loss(model, workload.batch)
-        meter.mark("forward end")
-        side, rng = handle.side_bytes, handle.rng_bytes
-        torch.autograd.backward(loss)
+        with handle.observing(survey), survey.lines:
+            loss = workload.loss(model, workload.batch)
+            meter.mark("forward end")
+            side, rng = handle.side_bytes, handle.rng_bytes
+            torch.autograd.backward(loss)
         meter.mark("backward end")
         del loss
 
         model.zero_grad(set_to_none=True)
         gc.collect()
-        bare = static_bytes(workload, device)
+        bare, held = static_bytes(workload, device), _static_parts(workload, device)
         meter.mark("step start")
-        run_step(workload)
+        with handle.observing(survey), survey.lines:
+            run_step(workload, survey)
         meter.mark("step end")
+    activation = meter.rise("static", "backward end")
+    peak = bare + meter.rise("step start", "step end")
+    stretches = [(moment_of(first), moment_of(last)) for first, last in _STRETCHES]
+    kept, whole = (survey.peak(meter.trace, *stretch) for stretch in stretches)
     on_cuda = device.type == "cuda"
-    return MemoryReading(
+    reading = MemoryReading(
         static_bytes=static,
-        activation_bytes=meter.rise("static", "backward end"),
-        peak_bytes=bare + meter.rise("step start", "step end"),
+        activation_bytes=activation,
+        peak_bytes=peak,
+        activation_parts=parts.packed(kept.parts(activation)),
+        peak_parts=parts.packed(held | whole.parts(peak - sum(held.values()))),
         saved_bytes=meter.change("static", "forward end"),
         side_bytes=side,
         rng_bytes=rng,
@@ -106,13 +146,19 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
         nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
         rss_bytes=resident,
     )
+    return reading, kept, whole
 
 
-def run_step(workload: Workload) -> None:
-    """One training step as people run it. Gradients are None before and after it."""
+def run_step(workload: Workload, survey: Survey | None = None) -> None:
+    """One training step as people run it. Gradients are None before and after it. A `survey` is told of it."""
     loss = workload.loss(workload.model, workload.batch)
     torch.autograd.backward(loss)
-    workload.optimizer.step()
+    if survey is None:
+        workload.optimizer.step()
+    else:
+        survey.gradients(parameter.grad for parameter in workload.model.parameters())
+        with survey.optimizing():
+            workload.optimizer.step()
     workload.model.zero_grad(set_to_none=True)
 
 
@@ -121,19 +167,33 @@ def static_bytes(workload: Workload, device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
-    # A storage counts once and whole, however many tensors look into it.
-    storages = (tensor.untyped_storage() for tensor in _kept_tensors(workload) if tensor.device == device)
-    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+    return sum(_static_parts(workload, device).values())
 
 
-def _kept_tensors(workload: Workload) -> Iterator[torch.Tensor]:
+def _static_parts(workload: Workload, device: torch.device) -> Flat:
+    """What is known of it: a storage counts once and whole, however many tensors look into it."""
+    found: dict[int, tuple[PartName, int]] = {}
+    for part, tensor in _kept_tensors(workload):
+        if tensor.device == device:
+            storage = tensor.untyped_storage()
+            found.setdefault(storage.data_ptr(), (part, storage.nbytes()))
+    sums: Flat = {}
+    for part, nbytes in found.values():
+        sums[part, None] = sums.get((part, None), 0) + nbytes
+    return sums
+
+
+def _kept_tensors(workload: Workload) -> Iterator[tuple[PartName, torch.Tensor]]:
     for parameter in workload.model.parameters():
-        yield parameter
+        yield "parameters", parameter
         if parameter.grad is not None:
-            yield parameter.grad
-    yield from workload.model.buffers()
-    yield from tensors(tuple(workload.optimizer.state.values()))
-    yield from tensors(workload.batch)
+            yield "gradients", parameter.grad
+    for buffer in workload.model.buffers():
+        yield "parameters", buffer
+    for tensor in tensors(tuple(workload.optimizer.state.values())):
+        yield "optimizer_state", tensor
+    for tensor in tensors(workload.batch):
+        yield "input", tensor
 
 
 def cuda_uuid(device: torch.device) -> str:

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from bench.errors import UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, rate, style, tradeoff
+from reports.frame import Table
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -42,13 +43,13 @@ class Drawing:
     """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), which of several settings
     they are of (empty: there is one), and what it needs."""
 
-    draw: Callable[[pd.DataFrame, Axes | None], Axes]
-    numbers: Callable[[pd.DataFrame], pd.DataFrame]
-    setting: Callable[[pd.DataFrame], str]
+    draw: Callable[[Table, Axes | None], Axes]
+    numbers: Callable[[Table], pd.DataFrame]
+    setting: Callable[[Table], str]
     needs: str
 
 
-def _memory(axis: str, draw: Callable[[pd.DataFrame, Axes | None], Axes] | None = None) -> Drawing:
+def _memory(axis: str, draw: Callable[[Table, Axes | None], Axes] | None = None) -> Drawing:
     return Drawing(
         draw or (lambda frame, ax: by_axis.memory_axis(frame, ax, axis=axis)),
         lambda frame: by_axis.memory_numbers(frame, axis),
@@ -71,12 +72,12 @@ FIGURES: Mapping[str, Drawing] = {
 """The figures by the names of the command line."""
 
 
-def available(frame: pd.DataFrame) -> tuple[str, ...]:
+def available(frame: Table) -> tuple[str, ...]:
     """The names of the figures that the frame has the numbers for."""
     return tuple(name for name, drawing in FIGURES.items() if not drawing.numbers(frame).empty)
 
 
-def setting(name: str, frame: pd.DataFrame) -> str:
+def setting(name: str, frame: Table) -> str:
     """Which of several settings the figure `name` draws, in words; empty where there is only one.
 
     Raises: UsageError for an unknown name."""
@@ -85,7 +86,7 @@ def setting(name: str, frame: pd.DataFrame) -> str:
 
 def save(
     name: str,
-    frame: pd.DataFrame,
+    frame: Table,
     directory: Path,
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
@@ -147,7 +148,7 @@ def _check_formats(formats: Sequence[str]) -> None:
             raise UsageError(f"figure format {format_!r}: expected one of {', '.join(FORMATS)}")
 
 
-def _choice(frame: pd.DataFrame) -> str:
+def _choice(frame: Table) -> str:
     names = available(frame)
     return f"choose one of {', '.join(names)}" if names else "it has the numbers for no figure"
 

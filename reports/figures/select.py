@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -32,9 +33,10 @@ def comparable(
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
     free = {*METHOD_AXES, "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
-    alike: dict[tuple[Any, ...], list[Row]] = {}
+    setting = operator.itemgetter(*(axis for axis in AXES if axis not in free))
+    alike: dict[Any, list[Row]] = {}
     for row in rows:
-        alike.setdefault(tuple(row[axis] for axis in AXES if axis not in free), []).append(row)
+        alike.setdefault(setting(row), []).append(row)
 
     def worth(members: list[Row]) -> tuple[Any, ...]:
         counted = [row for row in members if counts(row)]

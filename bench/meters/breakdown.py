@@ -1,0 +1,200 @@
+"""Where the bytes of a peak are: each allocation alive at the highest moment, with its part and its block.
+
+Whose an allocation is, is told by what is known of its storage (states of the stream, side bits, gradients), else by
+what ran when it was made: a block's forward, a node of the backward that belongs to an operator of a block, the
+optimiser's step. Nothing is allocated or held for it.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Final
+
+from torch import Tensor
+from torch._C._autograd import _get_sequence_nr
+
+from bdia.backprop import Kept, Watcher
+from bench.meters.lines import Lines
+from bench.meters.trace import Event, Running, Trace, note, running
+from bench.parts import PartName
+
+Whose = tuple[PartName, int | None]
+"""A part, and its block."""
+OUTSIDE: Final[Whose] = ("head_and_loss", None)
+REST: Final[Whose] = ("other", None)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One allocation that was alive at a peak."""
+
+    whose: Whose
+    nbytes: int
+    line: str | None
+    """Where it was made, `FILE:LINE`, if that was traced."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The highest moment of a stretch."""
+
+    allocations: list[Allocation]
+    """What was made in the stretch and is alive at that moment."""
+    released: int
+    """Bytes from before the stretch that were released in it, up to that moment."""
+
+    def parts(self, measured: int) -> dict[Whose, int]:
+        """Bytes by part and block, of `measured` bytes in all: what cannot be told is `other`."""
+        sums: Counter[Whose] = Counter()
+        for allocation in self.allocations:
+            sums[allocation.whose] += allocation.nbytes
+        sums[REST] += measured - sums.total()
+        return dict(sums)
+
+
+class Survey(Watcher):
+    """Follows steps under a trace, and tells afterwards whose the bytes of a peak were.
+
+    Use: `with handle.observing(survey): …` around each forward and backward, `gradients` after the backward,
+    `optimizing` around the optimiser's step; `peak` once the trace is read.
+    """
+
+    def __init__(self, lines: Lines | None = None) -> None:
+        self._lines = lines
+        self._known: list[tuple[int, Whose]] = []  # of note i: the address of a storage, and whose it is
+        # A call's first sequence number, the first after it, and the call. They grow from forward to forward.
+        self._sequences: list[tuple[int, int, int]] = []
+        self._inside = ExitStack()  # of the call under way
+        self._first = 0
+
+    @property
+    def lines(self) -> AbstractContextManager[object]:
+        """To be entered as well, where the lines of what is allocated are asked for."""
+        return nullcontext() if self._lines is None else self._lines
+
+    def forwarded(self, call: int, x: Tensor) -> None:
+        self._note(x, ("residual_states", call))
+        self._first = _get_sequence_nr()
+        self._inside.enter_context(running("call", call))
+
+    def kept(self, call: int, part: Kept, held: Tensor) -> None:
+        self._note(held, (part, call))
+
+    def returned(self, call: int, x: Tensor) -> None:
+        # Until a next block is given it: the state that a chain ends in is that of its last block.
+        self._note(x, ("residual_states", call))
+        self._inside.close()
+        self._sequences.append((self._first, _get_sequence_nr(), call))
+
+    def rebuilt(self, call: int, x: Tensor) -> None:
+        self._note(x, ("residual_states", call))
+
+    def gradients(self, gradients: Iterable[Tensor | None]) -> None:
+        """These are parameters' gradients, as the backward has left them."""
+        for gradient in gradients:
+            if gradient is not None:
+                self._note(gradient, ("gradients", None))
+
+    @contextmanager
+    def optimizing(self) -> Iterator[None]:
+        """Around the optimiser's step."""
+        with running("optimizer", 0):
+            yield
+
+    def peak(self, trace: Trace, first: str, last: str) -> Peak:
+        """The highest moment of `trace` between two moments, named by their texts."""
+        start, end = (next(moment.time_ns for moment in trace.moments if moment.text == text) for text in (first, last))
+        notes = [(moment.time_ns, *self._known[int(moment.text)]) for moment in trace.moments if moment.text.isdigit()]
+        replay = _Replay(notes, start)
+        for event in trace.events:
+            if event.time_ns > end:
+                break
+            replay.take(event)
+        return Peak([self._allocation(made) for made in replay.alive_at_peak()], replay.released_at_peak)
+
+    def _allocation(self, made: _Made) -> Allocation:
+        event = made.event
+        line = event.line if self._lines is None else self._lines.of(event.line, event.running)
+        return Allocation(made.whose or self._of(event.running), event.nbytes, line)
+
+    def _note(self, tensor: Tensor, whose: Whose) -> None:
+        note(str(len(self._known)))
+        self._known.append((tensor.untyped_storage().data_ptr(), whose))
+
+    def _of(self, now: Running | None) -> Whose:
+        if now is None:
+            return OUTSIDE
+        kind, number = now
+        if kind == "optimizer":
+            return "optimizer_step", None
+        if kind == "call":
+            return "block", number
+        at = bisect.bisect_right(self._sequences, number, key=lambda one: one[0]) - 1
+        if at < 0 or number >= self._sequences[at][1]:
+            return OUTSIDE
+        return "block", self._sequences[at][2]
+
+
+@dataclass
+class _Made:
+    """One allocation, from its event to its release."""
+
+    event: Event
+    index: int
+    whose: Whose | None = None
+    """What a note says of it."""
+    released: int | None = None
+    """The index of its release."""
+
+
+class _Replay:
+    """Goes through a trace, and keeps what it takes to say what was alive when the level was highest."""
+
+    def __init__(self, notes: Sequence[tuple[int, int, Whose]], start_ns: int) -> None:
+        self._notes = list(reversed(notes))
+        self._start_ns = start_ns
+        self._alive: dict[int, _Made] = {}
+        self._made: list[_Made] = []  # since the start
+        self._count = 0
+        self._level = self._highest = 0
+        self._peak = -1
+        self._released = self.released_at_peak = 0
+
+    def take(self, event: Event) -> None:
+        """The next event."""
+        self._heed_notes(event.time_ns)
+        counted = event.time_ns > self._start_ns
+        if event.nbytes > 0:
+            made = self._alive[event.pointer] = _Made(event, self._count)
+            if counted:
+                self._made.append(made)
+        else:
+            ended = self._alive.pop(event.pointer, None)
+            if ended is not None:
+                ended.released = self._count
+            if counted and (ended is None or ended.event.time_ns <= self._start_ns):
+                self._released -= event.nbytes
+        if counted:
+            self._level += event.nbytes
+            if self._level > self._highest:
+                self._highest, self._peak, self.released_at_peak = self._level, self._count, self._released
+        self._count += 1
+
+    def alive_at_peak(self) -> list[_Made]:
+        """What was made since the start and alive then."""
+        self._heed_notes(None)
+        return [
+            made
+            for made in self._made
+            if made.index <= self._peak and (made.released is None or made.released > self._peak)
+        ]
+
+    def _heed_notes(self, until_ns: int | None) -> None:
+        while self._notes and (until_ns is None or self._notes[-1][0] <= until_ns):
+            _, pointer, whose = self._notes.pop()
+            if pointer in self._alive:
+                self._alive[pointer].whose = whose
