@@ -361,10 +361,14 @@ def explain_command(
     metric: Annotated[
         str | None, typer.Option(metavar="METRIC", help="Only activation_bytes, or only peak_bytes.")
     ] = None,
+    traced: Annotated[
+        bool, typer.Option("--stacks", help="Run what moved most again: what is alive at its peak, line by line.")
+    ] = False,
 ) -> int:
     """Where the memory of two runs differs: which part, in which blocks, of the cases that the axes pick."""
-    from bench import explain
-    from reports import explained, page
+    from bench import explain, stacks
+    from bench.session import THREADS
+    from reports import explained, page, sites
 
     metrics = explain.metrics(metric)
     old, new = _pair(base, head)
@@ -372,6 +376,11 @@ def explain_command(
     found = explain.explain(before, after, metrics)
     page.show_sheet(explained.sheet(found))
     _print(explained.lines(found, f"{base} -> {head}"))
+    if traced:
+        again, peak = explain.case_to_trace(found, after, metrics)
+        told = stacks.trace(again.case(), threads=THREADS, verify=again.verify)
+        page.show_sheet(sites.sheet(again.case(), told, peak))
+        _print(sites.lines(again, told, peak))
     return errors.EXIT_OK
 
 

@@ -140,6 +140,25 @@ def explain(base: Iterable[Measured], head: Iterable[Measured], metrics: Sequenc
     )
 
 
+def case_to_trace(
+    found: Explanation, head: Sequence[Measured], metrics: Sequence[Explained]
+) -> tuple[Measured, Explained]:
+    """What `--stacks` runs again, and which of its peaks it tells: what moved most or, where nothing did, the last case
+    of `head` that has been measured.
+
+    Raises: UsageError where `head` has none.
+    """
+    of = {one.case(): one for one in head if one.status == "ok" and one.activation_bytes is not None}
+    moved = [change for change in found.changes if change.case in of]
+    if moved:
+        # A peak contains the activations, so what moved these is told first.
+        most = min(moved, key=lambda change: (METRICS.index(change.metric), -abs(change.bytes)))
+        return of[most.case], most.metric
+    if not of:
+        raise UsageError("--stacks: no case of HEAD has its memory measured, so there is none to run again")
+    return list(of.values())[-1], metrics[0]
+
+
 def _change(case: Case, metric: Explained, old: Measured, new: Measured) -> Change | None:
     if metric == "activation_bytes":
         was, now, before, after = old.activation_bytes, new.activation_bytes, old.activation_parts, new.activation_parts

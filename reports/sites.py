@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.stacks import Site
+from bench.case import Case
+from bench.compare import Measured
+from bench.explain import Explained
+from bench.stacks import Site, Stacks
 from reports import units
 from reports.sheets import Cell, Column, Line, Sheet, cell
 
 SHOWN: Final = 24
 """Rows of a table; what follows is summed up in one more."""
+_PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
-def sites(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHOWN) -> Sheet:
-    """What is alive at one peak of `total_bytes`, as `bench.stacks.trace` tells it."""
-    scale = units.ByteScale.of(site.bytes for site in found[:shown])
+def sheet(case: Case, told: Stacks, metric: Explained) -> Sheet:
+    """What is alive at one of the peaks of `case`."""
+    found, total_bytes = (
+        (told.activation, told.activation_bytes) if metric == "activation_bytes" else (told.peak, told.peak_bytes)
+    )
+    return _sheet(f"{case.label()}: {metric} {units.integer(total_bytes)}", total_bytes, found)
+
+
+def lines(measured: Measured, told: Stacks, metric: Explained) -> Iterator[str]:
+    """What is to be said where the case, run again, needs other bytes than it was measured with."""
+    now, then = getattr(told, metric), getattr(measured, metric)
+    if now != then:
+        yield (
+            f"run again with this code, it takes {units.integer(now)} bytes and not {units.integer(then)} as in HEAD: "
+            f"the lines are of this code"
+        )
+
+
+def _sheet(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHOWN) -> Sheet:
     lines = [
         Line(
             (
                 Cell(site.part),
                 cell(units.MISSING if site.line is None else _short(site.line)),
                 cell(_ranges(site.blocks) or units.MISSING),
-                Cell(scale.number(site.bytes)),
+                Cell(units.integer(site.bytes)),
                 Cell(units.percent(site.bytes / total_bytes)),
                 Cell(units.integer(site.count)),
             )
@@ -33,13 +53,13 @@ def sites(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHOW
     rest = found[shown:]
     if rest:
         nbytes, count = sum(site.bytes for site in rest), sum(site.count for site in rest)
-        told = [f"{units.integer(len(rest))} more", "", "", scale.number(nbytes), units.percent(nbytes / total_bytes)]
+        told = [f"{units.integer(len(rest))} more", "", "", units.integer(nbytes), units.percent(nbytes / total_bytes)]
         lines.append(Line((*(Cell(text, "muted") for text in told), Cell(units.integer(count), "muted"))))
     return Sheet(
-        title=f"{title}: {units.size(total_bytes)}",
+        title=title,
         columns=(
             Column("part", numeric=False), Column("allocated at", numeric=False), Column("blocks"),
-            Column("held", scale.unit), Column("share"), Column("allocations"),
+            Column("bytes"), Column("share"), Column("allocations"),
         ),
         lines=tuple(lines),
         legend=("allocated at: in a backward, the line of the forward's operator; — is before the step",),
@@ -57,9 +77,6 @@ def _short(line: str) -> str:
     elif file.is_relative_to(_PROJECT):
         file = file.relative_to(_PROJECT)
     return f"{file}:{number}"
-
-
-_PROJECT: Final = Path(__file__).resolve().parent.parent
 
 
 def _ranges(blocks: Sequence[int]) -> str:

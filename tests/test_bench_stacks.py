@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic_records as made
 import torch
 from test_bench_breakdown import LEAK, Leaking, gpt, leaky
 
 import bdia.models.gpt
 from bdia.methods import names
-from bench import parts, stacks
+from bench import explain, parts, stacks
 from bench.case import Case
+from bench.errors import UsageError
 from bench.meters.memory import measure_memory
 from bench.meters.sites import measure_sites
+from bench.record import Record
+from reports import sites
 
 GPT = str(Path(inspect.getfile(bdia.models.gpt)))
 METHOD_OPTIONS: dict[str, Any] = {"seed": 0, "gamma": None, "verify": False}
@@ -36,13 +40,13 @@ def test_lines_change_no_byte(method: str) -> None:
     workload = gpt()
     with bdia.attach(workload.model, method, seed=0, blocks=workload.blocks) as handle:
         reading = measure_memory(workload, handle, torch.device("cpu"))
-    for figure, sites, held in (
+    for figure, alive, held in (
         (reading.activation_bytes, found.activation, reading.activation_parts),
         (reading.peak_bytes, found.peak, reading.peak_parts),
     ):
-        assert sum(site.bytes for site in sites) == figure
+        assert sum(site.bytes for site in alive) == figure
         sums: dict[str, int] = {}
-        for site in sites:
+        for site in alive:
             sums[site.part] = sums.get(site.part, 0) + site.bytes
         assert sums == parts.totals(held)
 
@@ -84,3 +88,39 @@ def test_a_case_that_cannot_be_built_is_one_line() -> None:
         stacks.trace(Case(**{name: getattr(CASE, name) for name in CASE.__struct_fields__} | {"heads": 3}), threads=1)
     assert caught.value.exit_code == 3
     assert "\n" not in str(caught.value)
+
+
+def changed(depth: int, *, activation: int, peak: int) -> list[Record]:
+    """A case before and after its figures grew."""
+    case = made.case("bdia", depth=depth)
+    whole: dict[str, Any] = {"activation_bytes": 1000, "peak_bytes": 9000}
+    grown = {"activation_bytes": 1000 + activation, "peak_bytes": 9000 + peak}
+    return [made.record(case, **whole), made.record(case, **grown)]
+
+
+def test_what_moved_most_is_run_again() -> None:
+    """The case whose activations grew most, its peak where no activations moved, and any case where nothing did."""
+    before, after = zip(changed(2, activation=5, peak=0), changed(4, activation=7, peak=90), strict=True)
+    chosen, metric = explain.case_to_trace(explain.explain(before, after), after, explain.METRICS)
+    assert (chosen, metric) == (after[1], "activation_bytes")
+    before, after = zip(changed(2, activation=0, peak=3), changed(4, activation=0, peak=0), strict=True)
+    assert explain.case_to_trace(explain.explain(before, after), after, explain.METRICS) == (after[0], "peak_bytes")
+    found = explain.explain(before, before)
+    assert explain.case_to_trace(found, before, ("peak_bytes",)) == (before[1], "peak_bytes")
+    with pytest.raises(UsageError, match="--stacks"):
+        explain.case_to_trace(found, [made.record(made.case(), status="oom")], explain.METRICS)
+
+
+def test_the_table_is_short_and_adds_up() -> None:
+    """The largest lines, one row for all the others, and a word where HEAD was measured with other bytes."""
+    found = tuple(stacks.Site("block", f"{GPT}:{line}", (0, 1, 2, 5), 10, 4) for line in range(30))
+    told = stacks.Stacks(activation_bytes=300, activation=found, peak_bytes=0, peak=())
+    sheet = sites.sheet(CASE, told, "activation_bytes")
+    assert len(sheet.lines) == sites.SHOWN + 1
+    texts = [cell.text for cell in sheet.lines[0].cells]
+    assert texts == ["block", "bdia/models/gpt.py:0", "0-2, 5", "10", "3.3%", "4"]
+    assert [cell.text for cell in sheet.lines[-1].cells] == ["6 more", "", "", "60", "20.0%", "24"]
+    record = made.record(CASE, activation_bytes=300)
+    assert list(sites.lines(record, told, "activation_bytes")) == []
+    (said,) = sites.lines(made.record(CASE, activation_bytes=290), told, "activation_bytes")
+    assert "300 bytes and not 290" in said
