@@ -127,7 +127,7 @@ def _with_status(row: Row, metrics: Sequence[Metric], values: list[Cell], notes:
 
 
 def _numeric(rows: Sequence[Row], axis: str) -> bool:
-    return all(isinstance(row[axis], int | None) for row in rows)
+    return {type(row[axis]) for row in rows} <= {int, type(None)}
 
 
 def _legend(metrics: Sequence[Metric]) -> tuple[str, ...]:
