@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.main
 
-import bdia.methods
 from bdia.errors import BdiaError
-from bench import axes, errors, models, suite
-from bench.case import MEASUREMENTS, Plan
+from bench import axes, errors, suite
 from bench.errors import BenchError, UsageError
+from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
     from bench.sides import Side
+    from reports.figures import Drawn
 
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex")
@@ -136,6 +136,11 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _tolerance(text: str) -> str:
+    Tolerances().overlaid([text])
+    return text
+
+
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
@@ -146,6 +151,7 @@ Tolerance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METRIC=]T",
+        parser=_tolerance,
         help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
         "of one metric as in gradient_error=20x. May be repeated.",
     ),
@@ -207,7 +213,10 @@ def run_command(
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
-        return _list_plans(prepared.plans)
+        from reports import listed
+
+        _print(listed.plans(prepared.plans))
+        return errors.EXIT_OK
 
     from reports.progress import Live
 
@@ -221,14 +230,9 @@ def run_command(
     found = frame(summary.records)
     page.show(found, "table", verdict(found))
     folder = prepared.directory / "figures"
-    drawn = []
-    for name in figures.available(found):
-        try:
-            drawn += figures.save(name, found, folder)
-        except BenchError as error:
-            # The run is measured and its exit code earned; what cannot be drawn now can be drawn later.
-            _note(f"figure {name} is not drawn: {error}")
-    print(f"Figures: {folder if drawn else 'none'}")
+    drawn = figures.save_all(found, folder)
+    _note_refused(drawn)
+    print(f"Figures: {folder if drawn.paths else 'none'}")
     if summary.failed:
         return errors.EXIT_FAILED_CASE
     measured = any(record.status == "ok" for record in summary.records)
@@ -238,13 +242,9 @@ def run_command(
 @app.command("list")
 def list_command() -> int:
     """Suites, methods and models."""
-    suites = [(name, suite.load(name).title) for name in suite.names()]
-    methods = [(method.name, method.summary) for method in bdia.methods.METHODS]
-    known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
-    for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
-        print(heading)
-        for name, summary in rows:
-            print(f"  {name:<18}{summary}")
+    from reports import listed
+
+    _print(listed.everything())
     return errors.EXIT_OK
 
 
@@ -281,7 +281,7 @@ def report_command(
     run = _load(directory)
 
     from reports import captions, page
-    from reports.frame import frame, rows
+    from reports.frame import frame
 
     found = frame(run.records)
     if figure is None:
@@ -291,14 +291,21 @@ def report_command(
         from reports import figures as drawing
 
         inches = None if size is None else drawing.parse_size(size)
-        table = rows(found)
-        pictures = drawing.DEFAULT_FORMATS if figure is None or format_ is None else (format_,)
-        for name in drawing.available(table) if figure is None else (figure,):
-            folder = figures or directory / "figures"
-            for path in drawing.save(name, table, folder, pictures, size=inches, style_file=style):
-                _note(f"written: {path}")
+        folder = figures or directory / "figures"
+        if figure is None:
+            drawn = drawing.save_all(found, folder, size=inches, style_file=style)
+            if drawn.refused and not drawn.paths:
+                # A size or a style that will do for no figure at all is a wrong request.
+                raise next(iter(drawn.refused.values()))
+            paths: Sequence[Path] = drawn.paths
+            _note_refused(drawn)
+        else:
+            pictures = drawing.DEFAULT_FORMATS if format_ is None else (format_,)
+            paths = drawing.save(figure, found, folder, pictures, size=inches, style_file=style)
+        for path in paths:
+            _note(f"written: {path}")
         if figure is not None and caption:
-            print(captions.caption(found, run.about, figure, drawing.setting(figure, table)))
+            print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
     return errors.EXIT_OK
 
 
@@ -441,20 +448,16 @@ def _print(lines: Iterable[str]) -> None:
         print(line)
 
 
-def _list_plans(plans: Sequence[Plan]) -> int:
-    for plan in plans:
-        measured = ", ".join(name for name in MEASUREMENTS if name in plan.measure)
-        print(f"{plan.case.label()}: {measured if plan.unsupported is None else f'unsupported, {plan.unsupported}'}")
-    print(f"{_cases(len(plans))}; nothing was measured (--dry-run)")
-    return errors.EXIT_OK
-
-
-def _cases(count: int) -> str:
-    return f"{count} case{'' if count == 1 else 's'}"
-
-
 def _note(message: str) -> None:
     print(f"{PROGRAM}: {message}", file=sys.stderr)
+
+
+def _note_refused(drawn: Drawn) -> None:
+    """What is measured can be drawn later: a figure that cannot be now costs no exit code."""
+    for name, error in drawn.refused.items():
+        _note(f"figure {name} is not drawn: {error}")
+    if not drawn.paths and not drawn.refused:
+        _note("no figure is drawn: these cases have the numbers for none")
 
 
 def _fail(error: object, code: int) -> int:

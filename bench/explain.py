@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Culprit:
-    """The part that moved most in most of the cases that changed."""
+    """The part that moved most, and one way, in most of the cases that changed."""
 
     part: PartName
     methods: tuple[str, ...]
@@ -178,13 +178,13 @@ def _culprit(changes: Sequence[Change]) -> Culprit | None:
     first: dict[Case, Change] = {}
     for change in told:
         first.setdefault(change.case, change)
-    by_part: dict[PartName, list[Change]] = {}
+    alike: dict[tuple[PartName, bool], list[Change]] = {}
     for change in first.values():
         assert change.main is not None
-        by_part.setdefault(change.main.part, []).append(change)
-    if not by_part:
+        alike.setdefault((change.main.part, change.main.bytes > 0), []).append(change)
+    if not alike:
         return None
-    part, blamed = max(by_part.items(), key=lambda item: (len(item[1]), sum(abs(one.bytes) for one in item[1])))
+    (part, _), blamed = max(alike.items(), key=lambda item: (len(item[1]), sum(abs(one.bytes) for one in item[1])))
     moves = [[move for move in change.moves if move.part == part and _along(move, change)] for change in blamed]
     return Culprit(
         part=part,

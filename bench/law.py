@@ -105,19 +105,22 @@ def floor_bits(case: Case, stream_dtype: str | None) -> int | None:
 def _fit(series: Case, points: Sequence[Measured]) -> Law:
     depths = [_depth(point) for point in points]
     sizes = [point.activation_bytes or 0 for point in points]
-    mean_depth, mean_size = Fraction(sum(depths), len(depths)), Fraction(sum(sizes), len(sizes))
-    covariance = sum((depth - mean_depth) * (size - mean_size) for depth, size in zip(depths, sizes, strict=True))
-    slope = Fraction(covariance) / sum((depth - mean_depth) ** 2 for depth in depths)
-    intercept = mean_size - slope * mean_depth
-    deviations = [abs(size - intercept - slope * depth) for depth, size in zip(depths, sizes, strict=True)]
+    count, sum_depth, sum_size = len(points), sum(depths), sum(sizes)
+    # Slope and intercept over one denominator each: whole numbers up to here, fractions only of the results.
+    below = count * sum(depth * depth for depth in depths) - sum_depth**2
+    slope = count * sum(depth * size for depth, size in zip(depths, sizes, strict=True)) - sum_depth * sum_size
+    intercept = sum_size * below - slope * sum_depth
+    deviation = max(
+        abs(count * below * size - intercept - count * slope * depth) for depth, size in zip(depths, sizes, strict=True)
+    )
     last = points[-1]
     assert last.stream_elements is not None
     return Law(
         series=series,
         depths=tuple(depths),
-        intercept_bytes=intercept,
-        slope_bytes=slope,
-        deviation_bytes=max(deviations),
+        intercept_bytes=Fraction(intercept, count * below),
+        slope_bytes=Fraction(slope, below),
+        deviation_bytes=Fraction(deviation, count * below),
         stream_elements=last.stream_elements,
         floor_bits=floor_bits(series, last.stream_dtype),
     )

@@ -6,7 +6,6 @@ same: `{"residual_states": {"0-11": 1048576}, "side_bits": {"1-11": 32768}, "hea
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -73,23 +72,18 @@ def flat(parts: Parts) -> Flat:
             found[name, None] = held
             continue
         for blocks, nbytes in held.items():
-            first, _, last = blocks.partition("-")
-            for block in range(int(first), int(last or first) + 1):
-                found[name, block] = nbytes
+            found |= {(name, block): nbytes for block in _blocks(blocks)}
     return found
 
 
 def totals(parts: Parts) -> dict[PartName, int]:
     """Bytes of each part over all its blocks."""
-    sums: Counter[PartName] = Counter()
-    for (name, _), nbytes in flat(parts).items():
-        sums[name] += nbytes
-    return dict(sums)
+    return {name: held if isinstance(held, int) else _sum(held) for name, held in parts.items()}
 
 
 def total(parts: Parts) -> int:
     """Bytes of all parts together: the figure they are the parts of."""
-    return sum(flat(parts).values())
+    return sum(totals(parts).values())
 
 
 @dataclass(frozen=True)
@@ -147,6 +141,15 @@ def moves(old: Parts, new: Parts) -> list[Move]:
     return sorted(found, key=lambda move: -abs(move.bytes))
 
 
+def _blocks(text: str) -> range:
+    first, _, last = text.partition("-")
+    return range(int(first), int(last or first) + 1)
+
+
+def _sum(held: Mapping[str, int]) -> int:
+    return sum(nbytes * len(_blocks(blocks)) for blocks, nbytes in held.items())
+
+
 def _ranges(held: Mapping[int, int]) -> dict[str, int]:
     found: list[tuple[int, int, int]] = []
     for block in sorted(held):
@@ -162,7 +165,7 @@ def _place(key: tuple[PartName, int | None]) -> tuple[int, int]:
     return NAMES.index(name), -1 if block is None else block
 
 
-def names(parts: Iterable[Parts]) -> tuple[PartName, ...]:
+def names(parts: Iterable[Iterable[PartName]]) -> tuple[PartName, ...]:
     """The names that occur in any of `parts`, in their order."""
     held = {name for one in parts for name in one}
     return tuple(name for name in NAMES if name in held)

@@ -16,10 +16,12 @@ MEANINGS: Mapping[str, str] = {
     "gradients kept allocated, less its level before the step.",
     "peak_bytes": "Peak is the highest level of the allocator over one whole training step: forward, loss, backward, "
     "optimiser.",
+    "activation_parts": "What was allocated in a block's forward, its rerun or its backward is that block's; what was "
+    "allocated outside the blocks is the head's and the loss's; states are those of the residual stream.",
     "side_bytes": "Side bits are the parities of eq. 20, one bit an element and block, as held at the end of the "
     "forward.",
-    "bits_per_activation": "Bits per activation is the slope of activation memory against depth, per block and "
-    "element of the residual stream.",
+    "bits_per_activation": "Bits per activation is the slope b of the memory law, activation memory = a + b · depth, "
+    "per block and element of the residual stream; where the depths are on no line, there is none.",
     "rate_ratio": "Rates are relative to standard's: the median over rounds in which all methods were timed side "
     "by side.",
     "max_abs_error": "The reconstruction error of a block is the largest |rebuilt x − x of the forward| over the "
@@ -39,13 +41,20 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("max_abs_error",),
     ),
     "memory-depth": (
-        "Activation memory against depth, with the fitted bits per activation; of several seeds, the lower median.",
+        "Activation memory against depth, with the fitted bits per activation, or `no line` where the depths are on "
+        "none; of several seeds, the lower median.",
         ("activation_bytes", "bits_per_activation"),
     ),
     "memory-width": ("Activation memory against width; of several seeds, the lower median.", ("activation_bytes",)),
     "memory-batch": (
         "Activation memory against batch size; of several seeds, the lower median.",
         ("activation_bytes",),
+    ),
+    "memory-parts": (
+        "Where the bytes are at the highest moment of forward and backward (activation memory, above what was there "
+        "before) and of a whole training step. In grey, the model, its gradients and the optimiser; parts too small "
+        "to see are not named.",
+        ("activation_bytes", "peak_bytes", "activation_parts", "side_bytes"),
     ),
     "throughput": (
         "Training rate relative to standard's: median and range of paired rounds (a bar may run off the top). The "

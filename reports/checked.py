@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.baseline import Update
+from bench.case import Case
 from bench.check import Verdicts
 from bench.compare import Comparison, counted
 from reports import units, values
@@ -13,18 +15,22 @@ from reports import units, values
 
 def lines(verdicts: Verdicts) -> Iterator[str]:
     """The report of one check; what is the same is only counted."""
-    told = [comparison for comparison in verdicts.comparisons if comparison.verdict != "same"]
-    for comparison, following in zip(told, [*told[1:], None], strict=True):
-        yield line(comparison)
-        yield from (f"  {detail}" for detail in _details(comparison))
-        again = verdicts.reruns.get(comparison.case)
-        if again is not None and (following is None or following.case != comparison.case):
-            yield f"  measure it again: {again}"
+    yield from told(verdicts.comparisons, verdicts.reruns)
     if verdicts.mismatch:
         yield f"compared all the same with another environment: {'; '.join(verdicts.mismatch)}"
     if verdicts.ungated:
         yield f"not in the baseline yet, so not compared: {', '.join(verdicts.ungated)}; --update adds it"
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
+
+
+def told(comparisons: Iterable[Comparison], reruns: Mapping[Case, str]) -> Iterator[str]:
+    """A line a verdict that is not `same`; further ones of a case, where it moved and how to measure it again below."""
+    changed = (comparison for comparison in comparisons if comparison.verdict != "same")
+    for case, of_case in itertools.groupby(changed, key=lambda comparison: comparison.case):
+        for _, alike in itertools.groupby(of_case, key=lambda comparison: comparison.verdict):
+            yield from _group(list(alike))
+        if case in reruns:
+            yield f"  measure it again: {reruns[case]}"
 
 
 def gains(verdicts: Verdicts, *, rated: bool = False) -> Iterator[str]:
@@ -41,16 +47,13 @@ def gains(verdicts: Verdicts, *, rated: bool = False) -> Iterator[str]:
 
 def line(of: Comparison) -> str:
     """One verdict: `worse: bdia gpt depth=12 …: activation_bytes 6,731,776 → 7,518,208 bytes (+11.68%)`."""
-    what = "" if of.metric is None else f"{of.metric} "
-    return f"{of.verdict}: {of.case.label()}: {what}{values.change(of)}"
+    return f"{of.verdict}: {of.case.label()}: {_change(of)}"
 
 
 def updated(path: str, done: Update) -> Iterator[str]:
     """What `--update` changed."""
-    yield from (line(change) for change in done.changes)
+    yield from told(done.changes, {})
     said = [f"{path}: {units.cases(done.cases)} written"]
-    if done.others and done.created:
-        said.append("an environment of their own")
     said += [counted(done.changes)] if done.changes else []
     if done.lines:
         more = "more " if done.changes else ""
@@ -59,6 +62,19 @@ def updated(path: str, done: Update) -> Iterator[str]:
         others = f"{done.others} other environment{'' if done.others == 1 else 's'}"
         said.append(f"{others} left as {'it is' if done.others == 1 else 'they are'}")
     yield ", ".join(said)
+
+
+def _group(alike: Sequence[Comparison]) -> Iterator[str]:
+    """The verdicts of one kind on one case; what they say alike is said once, below the last."""
+    said = [tuple(_details(comparison)) for comparison in alike]
+    for number, comparison in enumerate(alike):
+        yield line(comparison) if number == 0 else f"  and {_change(comparison)}"
+        if number + 1 == len(said) or said[number] != said[number + 1]:
+            yield from (f"  {detail}" for detail in said[number])
+
+
+def _change(of: Comparison) -> str:
+    return f"{of.metric} {values.change(of)}" if of.metric else values.change(of)
 
 
 def _details(of: Comparison) -> Iterator[str]:

@@ -10,8 +10,8 @@ import msgspec
 from bench import law
 from bench.explain import Change, Culprit, Explanation
 from bench.parts import Move
-from reports import settings, units
-from reports.frame import grid_order
+from reports import settings, units, values
+from reports.frame import grid_order, method_rank
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell
 
 SHOWN: Final = 40
@@ -80,7 +80,8 @@ def lines(found: Explanation, sides: str) -> Iterator[str]:
 
 def culprit(found: Culprit) -> str:
     """`side_bits grew 8.00× in every block of bdia (3 of 3 cases that changed)`."""
-    place = f"{_place(found)}of {', '.join(found.methods)}"
+    methods = ", ".join(sorted(found.methods, key=method_rank))
+    place = f"with {methods}" if found.where == "whole" else f"{_place(found)} of {methods}"
     return f"{found.part} {_how(found.moves)} {place} ({found.cases} of {units.cases(found.changed)} that changed)"
 
 
@@ -106,15 +107,15 @@ def _span(sizes: Sequence[int]) -> str:
 
 
 def _place(found: Culprit) -> str:
-    if found.where == "whole":
-        return ""
-    if found.where == "same":
-        ranges = dict.fromkeys((move.first, move.last) for move in found.moves)
-        named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
-        return f"in block{'s' if len(named) > 1 or '-' in named[0] else ''} {', '.join(named)} "
-    return {"every": "in every block ", "all but one": "in every block but one ", "some": "in some blocks "}[
-        found.where
-    ]
+    if found.where == "every":
+        return "in every block"
+    if found.where == "all but one":
+        return "in every block but one"
+    if found.where == "some":
+        return "in some blocks"
+    ranges = dict.fromkeys((move.first, move.last) for move in found.moves)
+    named = [str(first) if first == last else f"{first}-{last}" for first, last in ranges]
+    return f"in block{'s' if len(named) > 1 or '-' in named[0] else ''} {', '.join(named)}"
 
 
 def _axes(change: Change) -> dict[str, Any]:
@@ -139,7 +140,7 @@ def _lines(change: Change, keys: tuple[Cell, ...], above: Change | None) -> Iter
             Cell(f"  {move.where}{each}"),
             Cell(units.integer(move.old)),
             Cell(units.integer(move.new)),
-            Cell(units.change(move.old, move.new), _tone(move.bytes)),
+            Cell(values.moved_by(move), _tone(move.bytes)),
             Cell(share),
         )
         yield Line((*keys, *cells))

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 import msgspec
 import pandas as pd
 
+from bench import parts
 from bench.errors import UsageError
+from reports.breakdown import FIGURES
+from reports.contents import sheets
 from reports.frame import rows
-from reports.measured import measured
-from reports.reconstructed import partition, reconstructed
 from reports.sheets import Cell, Sheet
 
 _LATEX_ESCAPES = str.maketrans(
@@ -44,9 +45,23 @@ def export(frame: pd.DataFrame, format_: str) -> str:
 
 
 def csv(frame: pd.DataFrame) -> str:
-    """A line a case. Lists and parts, such as `step_seconds`, are left to JSON: a field has one value."""
-    scalars = [name for name in frame.columns if frame[name].dtype != object]
-    return frame[scalars].to_csv(index=False, lineterminator="\n")
+    """A line a case. A field has one value: lists, such as `step_seconds`, are left to JSON, and of the parts of a
+    figure each has the bytes over all blocks, as in `peak_parts.side_bits`."""
+    scalars = frame[[name for name in frame.columns if frame[name].dtype != object]]
+    return pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns").to_csv(
+        index=False, lineterminator="\n"
+    )
+
+
+def _parts(frame: pd.DataFrame, field: str) -> pd.DataFrame:
+    """A column for each part there can be: 0 for one that a measured figure does not have, null without parts."""
+    sums = [None if held is None else parts.totals(held) for held in frame[field]]
+    return pd.DataFrame(
+        {
+            f"{field}.{name}": pd.Series([None if one is None else one.get(name, 0) for one in sums], dtype="Int64")
+            for name in parts.NAMES
+        }
+    )
 
 
 def json(frame: pd.DataFrame) -> str:
@@ -63,12 +78,6 @@ def latex(frame: pd.DataFrame, caption: str | None = None) -> str:
     """The tables for LaTeX with booktabs: each a `tabular` or, with a caption, a `table` of its own."""
     head = "% \\usepackage{booktabs}\n"
     return head + "\n".join(_latex(sheet, caption) for sheet in sheets(frame))
-
-
-def sheets(frame: pd.DataFrame) -> list[Sheet]:
-    """What the tables say: the main table, then that of the reconstructions, as far as there are rows."""
-    main, second = partition(rows(frame))
-    return [sheet for sheet in (measured(main), reconstructed(second)) if sheet is not None]
 
 
 EXPORTS: Mapping[str, Callable[[pd.DataFrame], str]] = {
@@ -103,7 +112,7 @@ def _latex(sheet: Sheet, caption: str | None) -> str:
     columns = "".join("r" if column.numeric else "l" for column in sheet.columns)
     lines = [f"% {line}" for line in (sheet.title, *sheet.legend)]
     if caption is not None:
-        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(caption)}}}"]
+        lines += [r"\begin{table}", r"\centering", rf"\caption{{{escape_latex(_captioned(sheet, caption))}}}"]
     lines += [rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}", r"\toprule"]
     lines.append(_latex_row([column.heading for column in sheet.columns]))
     lines.append(_latex_row([column.unit for column in sheet.columns]))
@@ -120,6 +129,10 @@ def _latex(sheet: Sheet, caption: str | None) -> str:
     if caption is not None:
         lines.append(r"\end{table}")
     return "\n".join(lines) + "\n"
+
+
+def _captioned(sheet: Sheet, caption: str) -> str:
+    return f"{sheet.name[:1].upper()}{sheet.name[1:]}. {caption}" if sheet.name else caption
 
 
 def _latex_row(texts: list[str]) -> str:

@@ -12,7 +12,11 @@ Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes.
     reconstruction_finite    false where a block's error is not finite
     mismatched               elements that differ, over all blocks
     error_doublings          -log2 slope of max_abs_error against the block, over blocks where it is above 0
-    bits_per_activation      slope of activation_bytes against depth, in bits an element of the stream
+    bits_per_activation      slope of activation_bytes against depth, in bits an element of the stream (`bench.law`)
+    law_linear               whether it is a line at all; null for two depths, which always make one
+    law_intercept_bytes      the law's a, and law_slope_bytes its b, in activation_bytes = a + b·depth
+    law_deviation_bytes      the largest distance of a case from the line
+    law_floor_bits           what bits_per_activation cannot fall below; null where that depends on the block
     loss_difference          loss_method less loss_plain
 """
 
@@ -21,14 +25,14 @@ from __future__ import annotations
 import math
 import operator
 import statistics
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 import msgspec
 import pandas as pd
 
 from bdia.methods import names as method_names
-from bench import gamma, rates
+from bench import gamma, law, rates
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
@@ -55,6 +59,11 @@ _DERIVED: Mapping[str, str] = {
     "mismatched": "Int64",
     "error_doublings": "Float64",
     "bits_per_activation": "Float64",
+    "law_linear": "boolean",
+    "law_intercept_bytes": "Float64",
+    "law_slope_bytes": "Float64",
+    "law_deviation_bytes": "Float64",
+    "law_floor_bits": "Int64",
     "loss_difference": "Float64",
 }
 
@@ -141,7 +150,7 @@ def _derived(records: list[Record]) -> dict[str, list[Any]]:
         "rate_ratio_low": [_over(min, ratios) for ratios in paired],
         "rate_ratio_high": [_over(max, ratios) for ratios in paired],
         **_errors(records),
-        "bits_per_activation": _bits_per_activation(records),
+        **_laws(records),
         "loss_difference": [_loss_difference(record) for record in records],
     }
 
@@ -177,22 +186,27 @@ def _errors(records: list[Record]) -> dict[str, list[Any]]:
     return found
 
 
-def _bits_per_activation(records: list[Record]) -> list[float | None]:
-    """Fitted over the cases equal in all but depth, for those whose memory was measured at a depth that was given."""
-
-    def series(record: Record) -> Hashable:
-        return tuple(getattr(record, name) for name in AXES if name != "depth")
-
-    points: dict[Hashable, list[tuple[float, float]]] = {}
-    for record in records:
-        if record.activation_bytes is not None and record.stream_elements and record.depth is not None:
-            bits = record.activation_bytes * 8 / record.stream_elements
-            points.setdefault(series(record), []).append((record.depth, bits))
-    slopes = {name: least_squares_slope(fitted) for name, fitted in points.items()}
-    return [
-        None if record.activation_bytes is None or record.depth is None else slopes.get(series(record))
+def _laws(records: list[Record]) -> dict[str, list[Any]]:
+    """The law that each case is a point of; null for what was not measured, or at one depth alone."""
+    found: dict[tuple[Case, int | None], dict[str, Any]] = {}
+    for one in law.laws(records):
+        values = {
+            "bits_per_activation": one.bits_per_activation,
+            "law_linear": one.linear,
+            "law_intercept_bytes": float(one.intercept_bytes),
+            "law_slope_bytes": float(one.slope_bytes),
+            "law_deviation_bytes": float(one.deviation_bytes),
+            "law_floor_bits": one.floor_bits,
+        }
+        found |= {(one.series, depth): values for depth in one.depths}
+    of = [
+        found.get((msgspec.structs.replace(record.case(), depth=None), record.depth), {})
+        if record.activation_bytes is not None and record.stream_elements
+        else {}
         for record in records
     ]
+    names = ("bits_per_activation", *(name for name in _DERIVED if name.startswith("law_")))
+    return {name: [values.get(name) for values in of] for name in names}
 
 
 def _loss_difference(record: Record) -> float | None:

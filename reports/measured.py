@@ -10,7 +10,7 @@ from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.excerpt import excerpt
 from reports.settings import Row
-from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, worst_error
+from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, slope, worst_error
 
 Part = Literal["memory", "speed"]
 PARTS: tuple[Part, ...] = ("memory", "speed")
@@ -60,6 +60,7 @@ def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = 
         columns=(*columns_before, *(metric.column for metric in metrics)),
         lines=tuple(lines),
         keys=len(axes),
+        labels=len(columns_before),
         notes=notes.lines(),
         legend=_legend(metrics),
         left_out=kept.said("cases that did not end well"),
@@ -85,7 +86,7 @@ def _metrics(rows: Sequence[Row]) -> list[Metric]:
         memory("activ.", "activation_bytes"),
         number("vs", "std", "activation_ratio", units.ratio, "memory"),
         memory("side", "side_bytes"),
-        number("bits/", "act.", "bits_per_activation", units.bits, "memory"),
+        Metric(Column("bits/", "act."), "memory", lambda row: row["bits_per_activation"] is not None, slope),
         number("rate", rate_unit, rate_field, units.rate, "speed"),
         number("vs", "std", "rate_ratio", units.ratio, "speed"),
         Metric(

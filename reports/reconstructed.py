@@ -81,6 +81,7 @@ def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None
         columns=(*head, *_COLUMNS),
         lines=tuple(lines),
         keys=len(axes),
+        labels=len(head),
         notes=notes.lines(),
         legend=_LEGEND,
         left_out=kept.said("with cases that did not end well"),

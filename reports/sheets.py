@@ -14,6 +14,9 @@ import msgspec
 from reports import settings, units
 from reports.settings import Row
 
+NO_LINE = "no line"
+"""In place of a slope, where the points are on no line."""
+
 Tone = Literal["plain", "good", "bad", "muted"]
 
 
@@ -45,14 +48,18 @@ class Line:
 
 @dataclass(frozen=True)
 class Sheet:
-    """One table in words. `keys` counts the leading columns that a renderer may print once a group."""
+    """One table in words. `keys` counts the leading columns that a renderer may print once a group, `labels` those that
+    tell what a line is of and are repeated where a table is cut in two (0: it is never cut)."""
 
     title: str
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
     keys: int = 0
+    labels: int = 0
     notes: tuple[str, ...] = ()
     legend: tuple[str, ...] = ()
+    name: str = ""
+    """What it is a table of, where that is not all that was measured; the title begins with it."""
     left_out: str = ""
     """How many rows the table would have beside these, in words; empty where these are all."""
 
@@ -108,6 +115,13 @@ def worst_error(error: float | None, finite: bool | None) -> Cell:
     if finite is False:
         return Cell(units.NOT_FINITE, "bad")
     return cell(units.error(error))
+
+
+def slope(row: Row) -> Cell:
+    """The bits per activation, but of a fit that is a line alone."""
+    if row["law_linear"] is False:
+        return Cell(NO_LINE, "bad")
+    return cell(units.bits(row["bits_per_activation"]))
 
 
 def exactness(exact: bool | None) -> Cell:

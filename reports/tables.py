@@ -1,7 +1,7 @@
 """The only file that builds Rich tables: sheets in, renderables out.
 
-A table as wide as the page; where it does not fit, the same rows in two tables, memory first and then speed
-and correctness. Repeated axes are printed once a group.
+A table as wide as the page; where the main one does not fit, the same rows in two tables, memory first and then speed
+and correctness, and any other is cut between columns. Repeated axes are printed once a group.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from rich.text import Text
 
 from bench.record import Record
 from reports import units
+from reports.contents import below
 from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, measured
-from reports.reconstructed import partition, reconstructed
+from reports.reconstructed import partition
 from reports.sheets import Cell, Sheet, Tone, exactness, worst_error
 
 _STYLES: Mapping[Tone, str] = {"plain": "", "good": "green", "bad": "red", "muted": "dim"}
@@ -32,13 +33,12 @@ _GAPS = (3, 2, 1)
 def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Group:
     """Everything measured, as Rich tables for a page of `width` columns; of more than `limit` rows an excerpt."""
     main, second = partition(rows(frame))
-    reconstructions = _present(reconstructed(second, limit))
-    return Group(*_main(main, width, limit), *(_rendered(sheet, width) for sheet in reconstructions))
+    return Group(*_main(main, width, limit), *(table(sheet, width=width) for sheet in below(main, second, limit)))
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:
     """Any sheet as a Rich table with its title, legend and notes, for a page of `width` columns."""
-    return _rendered(sheet, width)
+    return Group(*(_rendered(piece, width) for piece in _cut(sheet, width)))
 
 
 def row(record: Record) -> Text:
@@ -70,7 +70,7 @@ def _main(found: Sequence[Mapping[str, object]], width: int, limit: int | None) 
     # What holds for both halves is said once: the settings above the first, the notes below the last.
     halves[1:] = [replace(sheet, title="") for sheet in halves[1:]]
     halves[:-1] = [replace(sheet, notes=(), left_out="") for sheet in halves[:-1]]
-    return [_rendered(sheet, width) for sheet in halves]
+    return [table(sheet, width=width) for sheet in halves]
 
 
 def _present(sheet: Sheet | None) -> list[Sheet]:
@@ -124,8 +124,46 @@ def _unbroken(title: str) -> str:
     return title.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
 
 
+def _cut(sheet: Sheet, width: int) -> list[Sheet]:
+    """The sheet in as few pieces as the page allows, about as wide each; all have its labels."""
+    if not sheet.labels or _natural_width(sheet, gap=1) <= width:
+        return [sheet]
+    widths = _widths(sheet)
+    room = width - sum(widths[: sheet.labels]) - sheet.labels + 1
+    pieces = _filled(widths, sheet.labels, room)
+    for less in range(room - 1, 0, -1):
+        narrower = _filled(widths, sheet.labels, less)
+        if len(narrower) > len(pieces):
+            break
+        pieces = narrower
+    cut = [_columns(sheet, (*range(sheet.labels), *piece)) for piece in pieces]
+    cut[1:] = [replace(piece, title="") for piece in cut[1:]]
+    cut[:-1] = [replace(piece, notes=(), legend=(), left_out="") for piece in cut[:-1]]
+    return cut
+
+
+def _filled(widths: Sequence[int], labels: int, room: int) -> list[list[int]]:
+    """The columns behind the labels in pieces of at most `room`, with a space before each; at least one a piece."""
+    pieces: list[list[int]] = [[]]
+    for index in range(labels, len(widths)):
+        if pieces[-1] and sum(widths[one] + 1 for one in (*pieces[-1], index)) > room:
+            pieces.append([])
+        pieces[-1].append(index)
+    return pieces
+
+
+def _columns(sheet: Sheet, kept: Sequence[int]) -> Sheet:
+    lines = (replace(line, cells=tuple(line.cells[index] for index in kept)) for line in sheet.lines)
+    return replace(sheet, columns=tuple(sheet.columns[index] for index in kept), lines=tuple(lines))
+
+
 def _natural_width(sheet: Sheet, *, gap: int, inline: bool = False) -> int:
     """Columns the table takes without wrapping."""
+    widths = _widths(sheet, inline=inline)
+    return sum(widths) + gap * (len(widths) - 1)
+
+
+def _widths(sheet: Sheet, *, inline: bool = False) -> list[int]:
     widths = []
     for index, column in enumerate(sheet.columns):
         texts = [column.heading, column.unit]
@@ -133,4 +171,4 @@ def _natural_width(sheet: Sheet, *, gap: int, inline: bool = False) -> int:
             cell = line.cells[index]
             texts += [f"{cell.text} ({cell.extra})"] if inline and cell.extra else [cell.text, cell.extra]
         widths.append(max(cell_len(text) for text in texts))
-    return sum(widths) + gap * (len(widths) - 1)
+    return widths

@@ -6,7 +6,7 @@ Bytes are binary: KiB = 2^10, MiB = 2^20, GiB = 2^30. A value that was not measu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MISSING = "—"
@@ -53,11 +53,25 @@ class ByteScale:
         least = smallest / _FACTORS[unit]
         return cls(unit, 1 if least >= 9.995 else 2 if least >= 0.0995 else 3)
 
+    @classmethod
+    def of_sums(cls, sums: Iterable[int | None], terms: Iterable[int]) -> ByteScale:
+        """The unit of `sums`, with the decimals that the smallest of `terms` needs: two or three, but for whole bytes.
+        Terms of less than a ten-thousandth of the largest sum need none."""
+        totals = [total for total in sums if total]
+        scale = cls.of(totals)
+        least = max(totals, default=0) / 10_000
+        small = min((abs(term) for term in terms if abs(term) >= max(1, least)), default=scale.factor)
+        decimals = 2 if small >= 0.0995 * scale.factor else 3
+        return cls(scale.unit, 0 if scale.unit == "B" else max(scale.decimals, decimals))
+
     def number(self, value: int | None) -> str:
-        """`value` in this scale, without the unit."""
+        """`value` in this scale, without the unit; `<0.01` for what would round to nothing."""
         if value is None:
             return MISSING
-        return "0" if value == 0 else f"{value / self.factor:.{self.decimals}f}"
+        if value == 0:
+            return "0"
+        text = f"{value / self.factor:.{self.decimals}f}"
+        return text if float(text) else f"{'-' if value < 0 else ''}<{10.0**-self.decimals:.{self.decimals}f}"
 
 
 def size(value: int | None) -> str:
@@ -188,6 +202,13 @@ def integer(value: int | None) -> str:
     if value is None:
         return MISSING
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
+
+
+def values(numbers: Sequence[int]) -> str:
+    """Several integers: `6, 12, 24`, and of many the ends and how many they are, `4–64 (16)`."""
+    if len(numbers) <= 4:
+        return ", ".join(map(integer, numbers))
+    return f"{integer(numbers[0])}–{integer(numbers[-1])} ({len(numbers)})"
 
 
 def tick(value: float) -> str:

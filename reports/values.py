@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from bench.compare import Comparison, Value
 from bench.parts import Move
 from bench.tolerance import BYTES, Metric
 from reports import units
+
+_TIMES: Final = 2
 
 
 def value(metric: Metric | None, of: Value) -> str:
@@ -37,8 +41,15 @@ def change(of: Comparison) -> str:
 def moved(of: Move) -> str:
     """One part that moved: `side_bits of blocks 1-11: 32,768 → 262,144 bytes each (8.00×)`."""
     each = " each" if of.first != of.last else ""
-    times = f" ({units.ratio(of.new / of.old)})" if of.old > 0 and of.new > 0 else ""
-    return f"{of.where}: {units.integer(of.old)} → {units.integer(of.new)} bytes{each}{times}"
+    return f"{of.where}: {units.integer(of.old)} → {units.integer(of.new)} bytes{each} ({moved_by(of)})"
+
+
+def moved_by(of: Move) -> str:
+    """By how much a part moved: in times from twice on, else in percent; `new` and `gone` where it was not there."""
+    if of.old == 0 or of.new == 0:
+        return "new" if of.old == 0 else "gone"
+    times = of.new / of.old
+    return units.ratio(times) if times >= _TIMES or 0 < times <= 1 / _TIMES else units.change(of.old, of.new)
 
 
 def _percent(old: Value, new: Value) -> str:

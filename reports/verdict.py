@@ -67,6 +67,8 @@ def _main_clause(found: Sequence[Row]) -> str:
     held = f"{method} holds {units.size(subject['activation_bytes'])} of activations"
     beside = " and ".join(_beside(row, subject) for row in rivals).replace(" and checkpoint holds ", " and checkpoint ")
     parts = [f"{held} where {beside}" if beside else held]
+    if subject["bits_per_activation"] is not None:
+        parts.append(_law(subject))
     if method != REFERENCE:
         if subject["rate_ratio"] is not None:
             parts.append(f"runs at {units.ratio(subject['rate_ratio'])} {REFERENCE}'s rate")
@@ -99,6 +101,15 @@ def _beside(row: Row, subject: Row) -> str:
     if abs(saved - 1) <= _SAME:
         return f"{said} (the same)"
     return f"{said} ({units.ratio(saved)} less)" if saved >= 1 else f"{said} ({units.ratio(1 / saved)} more)"
+
+
+def _law(subject: Row) -> str:
+    """How it grows with depth: `adds 1.00 bits an activation and block (floor 1)`, or that it does so on no line."""
+    if subject["law_linear"] is False:
+        return "does not grow along a line in depth"
+    floor = subject["law_floor_bits"]
+    beside = "" if floor is None else f" (floor {units.integer(floor)})"
+    return f"adds {units.bits(subject['bits_per_activation'])} bits an activation and block{beside}"
 
 
 def _correctness(subject: Row, found: Sequence[Row]) -> list[str]:

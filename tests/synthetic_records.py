@@ -9,7 +9,9 @@ import math
 import random
 from typing import Any
 
+from bench import parts
 from bench.case import Case
+from bench.parts import Parts
 from bench.record import BlockError, Record
 
 MIB = 2**20
@@ -52,6 +54,41 @@ def activation_bytes(of: Case) -> int:
     }[of.method]  # fmt: skip
     working_set = elements(of) * 4 * (22 if of.method in ("checkpoint", *REVERSIBLE) else 20)
     return working_set + of.depth * elements(of) * bits // 8
+
+
+def static_bytes(of: Case) -> int:
+    """Parameters, gradients and one state of the optimiser, in fp32."""
+    return 3 * 4 * (12 * of.depth * of.width**2 + 512 * of.width)
+
+
+def activation_parts(of: Case, total: int) -> Parts:
+    """What makes up `total` bytes of activations, at the highest moment: the backward of the top block.
+
+    What keeps activations holds each block's, checkpointing and BDIA those of the top block alone; each holds the
+    states that it does not rebuild, and `bdia` its side bits. 512 bytes are `other`, and so is what a test adds."""
+    size, blocks, top = elements(of), range(of.depth), of.depth - 1
+    stored = {"standard": 60 * size, "bdia-stored": 508 * size // 8}.get(of.method)
+    held: parts.Flat = {("block", block): stored for block in blocks} if stored else {("block", top): 48 * size}
+    kept = range(max(0, top - 1), of.depth) if of.method in REVERSIBLE else blocks
+    held |= {("residual_states", block): 4 * size for block in kept}
+    if of.method == "bdia":
+        held |= {("side_bits", block): size // 8 for block in blocks}
+    held["head_and_loss", None] = activation_bytes(of) - sum(held.values()) - 512
+    held["other", None] = total - sum(held.values())
+    return parts.packed(held)
+
+
+def peak_parts(of: Case, total: int) -> Parts:
+    """What makes up a whole step's `total` bytes: what is there before the step, and the activations on top."""
+    static = static_bytes(of)
+    batch = of.batch * (of.seq or 65) * 16
+    held: parts.Flat = {
+        ("parameters", None): static // 3,
+        ("gradients", None): static // 3,
+        ("optimizer_state", None): static // 3 - batch,
+        ("input", None): batch,
+    }
+    return parts.packed(held | parts.flat(activation_parts(of, total - static)))
 
 
 def naive_errors(of: Case) -> list[float]:
@@ -99,11 +136,11 @@ def step_seconds(of: Case, rounds: int = 7) -> list[float]:
 
 
 def full(of: Case, **changes: Any) -> Record:
-    """Everything measured."""
+    """Everything measured; the parts add up to the figures, changed ones as well."""
     size, seconds = elements(of), step_seconds(of)
     middle = sorted(seconds)[len(seconds) // 2]
     errors = reconstruction(of)
-    static = 3 * 4 * (12 * of.depth * of.width**2 + 512 * of.width)
+    static = static_bytes(of)
     tokens = None if of.seq is None else of.batch * of.seq
     fields: dict[str, Any] = {
         "parameters": static // 12, "stream_elements": size, "samples": of.batch, "tokens": tokens,
@@ -120,7 +157,11 @@ def full(of: Case, **changes: Any) -> Record:
         "max_abs": 141.5 if of.method in QUANTISED else None,
         "largest_bits": LARGEST_EXACT_BITS if of.method in QUANTISED else None,
     }  # fmt: skip
-    return record(of, **(fields | changes))
+    fields |= changes
+    for name, made in (("activation", activation_parts), ("peak", peak_parts)):
+        total = fields[f"{name}_bytes"]
+        fields.setdefault(f"{name}_parts", None if total is None else made(of, total))
+    return record(of, **fields)
 
 
 def reconstruction_only(of: Case) -> Record:

@@ -205,7 +205,7 @@ def test_a_file_that_is_no_baseline_is_refused_and_kept(path: Path, text: str) -
     raw = text.encode(errors="surrogateescape")
     path.write_bytes(raw)
     for use in (lambda: baseline.read(path), lambda: baseline.update(path, [record()], KEY)):
-        with pytest.raises(BaselineError, match="is not a baseline .*name another file") as caught:
+        with pytest.raises(BaselineError, match=r"is not a baseline .*name another file") as caught:
             use()
         assert "\n" not in str(caught.value)
     assert path.read_bytes() == raw
@@ -217,11 +217,11 @@ def test_a_merge_that_kept_both_sides_is_refused(path: Path) -> None:
     text = path.read_text()
     [line] = lines(path)
     path.write_text(text.replace(line, f"{line},\n{line}"))
-    with pytest.raises(BaselineError, match="holds bdia gpt depth=6 .* twice: remove one"):
+    with pytest.raises(BaselineError, match=r"holds bdia gpt depth=6 .* twice: remove one"):
         baseline.read(path)
     section = only_text(text)
     path.write_text(text.replace(section, f"{section},\n{section}"))
-    with pytest.raises(BaselineError, match="holds the environment .* twice: remove one"):
+    with pytest.raises(BaselineError, match=r"holds the environment .* twice: remove one"):
         baseline.read(path)
 
 

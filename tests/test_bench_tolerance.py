@@ -40,7 +40,7 @@ def test_a_value_of_another_unit_is_refused(metric: Metric, text: str, expected:
     if expected is None:
         assert tolerance.parse(metric, text).absolute == 0
         return
-    with pytest.raises(UsageError, match="expected|there is no") as caught:
+    with pytest.raises(UsageError, match=r"expected|there is no") as caught:
         tolerance.parse(metric, text)
     assert expected in str(caught.value)
     assert metric in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,12 +11,14 @@ import sysconfig
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
+import pandas as pd
 import psutil
 import pytest
 import torch
+from matplotlib.axes import Axes
 from synthetic_records import full
 from synthetic_records import record as bare
 
@@ -29,6 +32,7 @@ from bench.record import Record
 from bench.runner import RecordDone, RunEvent, RunStarted, Settings, Summary
 from bench.store import Run, Store
 from reports import export, figures
+from reports.figures import output
 
 BDIA_BENCH = Path(sysconfig.get_path("scripts")) / "bdia-bench"
 REAL_PROBE = probe.probe
@@ -282,23 +286,28 @@ def test_a_failed_case_far_or_near_keeps_the_exit_code(
     assert {"fig1.png", "memory-depth.png", "throughput.png", "memory-speed.png"} <= drawn
 
 
+def unwilling(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """These figures cannot be drawn."""
+
+    def refusing(name: str) -> figures.Drawing:
+        def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+            raise UsageError(f"{name} is too small")
+
+        return dataclasses.replace(figures.FIGURES[name], draw=draw)
+
+    monkeypatch.setattr(output, "FIGURES", {**figures.FIGURES, **{name: refusing(name) for name in names}})
+
+
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("oom", 3)])
 def test_a_figure_that_fails_leaves_the_run_as_it_is(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: str, code: int
 ) -> None:
     """A figure that cannot be drawn is a note; the others are drawn and the exit code is that of the cases."""
     make_up(monkeypatch, failing(status) if status != "ok" else lambda plan: full(plan.case))
-    save = figures.save
-
-    def unwilling(name: str, *arguments: Any, **options: Any) -> list[Path]:
-        if name == "fig1":
-            raise UsageError("too small")
-        return save(name, *arguments, **options)
-
-    monkeypatch.setattr(figures, "save", unwilling)
+    unwilling(monkeypatch, "fig1")
     found, out, err = bench("run", *SMALL, "--out", "here")
     assert found == code
-    assert err.splitlines()[-1] == "bdia-bench: figure fig1 is not drawn: too small"
+    assert err.splitlines()[-1] == "bdia-bench: figure fig1 is not drawn: fig1 is too small"
     assert out.splitlines()[-1] == f"Figures: {Path('here/figures')}"
     drawn = {path.name for path in (tmp_path / "here" / "figures").iterdir()}
     assert "throughput.png" in drawn
@@ -494,6 +503,32 @@ def test_all_figures_are_drawn_beside_the_table(bench: Bench, finished: str, tmp
     }
 
 
+def test_a_report_draws_what_it_can(
+    bench: Bench, finished: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all figures, one that cannot be drawn is named and stops no other; where none can be, the code is 2."""
+    unwilling(monkeypatch, "fig1", "throughput")
+    code, _, err = bench("report", finished, "--figures", "drawn")
+    assert code == 0
+    for name in ("fig1", "throughput"):
+        assert f"bdia-bench: figure {name} is not drawn: {name} is too small" in err.splitlines()
+    drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
+    assert drawn == {"memory-depth", "memory-parts", "memory-speed"}
+    code, _, err = bench("report", finished, "--figures", "none", "--style", "none.mplstyle")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "'none.mplstyle': no such file" in err
+
+
+def test_a_report_without_the_numbers_for_a_figure_says_so(bench: Bench) -> None:
+    """Where there is nothing to draw the tables are printed all the same, and a line says that no figure is."""
+    bare_run = finish("bare", lambda plan: bare(plan.case, samples_per_second=1.0))
+    code, out, err = bench("report", bare_run, "--figures", "drawn")
+    assert code == 0
+    assert "checkpoint" in out
+    assert err.splitlines() == ["bdia-bench: no figure is drawn: these cases have the numbers for none"]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -522,8 +557,8 @@ def test_compare_shows_two_runs_side_by_side(bench: Bench, finished: str) -> Non
     code, out, err = bench("compare", finished, "head")
     assert (code, err) == (0, "")
     assert "worse" in out
-    assert out.splitlines()[-1] == "finished -> head: 17 same, 1 worse"
-    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 18 same")
+    assert out.splitlines()[-1] == "finished -> head: 24 same, 1 worse"
+    assert bench("compare", finished, "head", "--tolerance", "1B")[1].splitlines()[-1].endswith(": 25 same")
 
 
 def test_compare_tells_of_another_environment(bench: Bench, finished: str) -> None:
@@ -540,7 +575,7 @@ def test_check_passes_on_the_run_that_made_the_baseline(bench: Bench, finished: 
     assert (code, out) == (0, "ci/baseline.json: 6 cases written\n")
     code, out, err = bench("check", finished, "--baseline", "ci/baseline.json")
     assert (code, err) == (0, "")
-    assert out == "finished against ci/baseline.json: 18 same\n"
+    assert out == "finished against ci/baseline.json: 25 same\n"
 
 
 def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
@@ -552,8 +587,8 @@ def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
     worse, again, total = out.splitlines()
     assert worse.startswith("worse: bdia gpt depth=4 ")
     assert "peak_bytes" in worse
-    assert worse.endswith(" bytes")
-    assert total == "head against b.json: 17 same, 1 worse"
+    assert worse.endswith(" bytes (+<0.01%)")
+    assert total == "head against b.json: 24 same, 1 worse"
     command = again.partition("bdia-bench ")[2].split()
     code, out, _ = bench(*command, "--dry-run")
     assert code == 0
@@ -569,7 +604,7 @@ def test_check_fails_on_a_case_that_newly_fails(bench: Bench, finished: str) -> 
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
     assert "newly failing: bdia gpt depth=4" in out
-    assert out.splitlines()[-1].endswith("15 same, 1 newly failing")
+    assert out.splitlines()[-1].endswith("19 same, 1 newly failing")
 
 
 def test_check_fails_on_a_case_that_is_missing(bench: Bench, finished: str) -> None:

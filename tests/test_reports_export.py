@@ -16,6 +16,8 @@ from reports import export
 from reports.frame import frame
 
 FAILING = synthetic.failing_suite()
+NAMES = ("memory law", "where the bytes are")
+"""Of the tables below the main one."""
 
 
 def test_csv_holds_raw_numbers() -> None:
@@ -41,13 +43,19 @@ def test_json_holds_every_field() -> None:
 
 
 def test_markdown_is_the_table() -> None:
-    """Every row of the table is a row of Markdown with as many cells as there are headings."""
-    lines = [line for line in export.markdown(frame(FAILING)).splitlines() if line.startswith("|")]
-    cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
-    assert len(lines) == 2 + len(FAILING)
-    assert {len(row) for row in cells} == {len(cells[0])}
-    assert any("oom ¹" in line for line in lines)
-    assert any("0 (exact)" in line for line in lines)
+    """Every row of a table is a row of Markdown with as many cells as there are headings; each has its title above."""
+    text = export.markdown(frame(FAILING))
+    tables = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+    for lines in tables:
+        cells = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines]
+        assert {len(row) for row in cells} == {len(cells[0])}
+    main, law, bytes_ = tables
+    assert len(main) == 2 + len(FAILING)
+    assert any("oom ¹" in line for line in main)
+    assert any("0 (exact)" in line for line in main)
+    assert len(law) == 2 + len(synthetic.METHODS)
+    assert len(bytes_) == 2 + 2 * len(synthetic.METHODS)
+    assert [name for name in NAMES if f"\n{name}" in text] == list(NAMES)
 
 
 def test_markdown_escapes_what_a_case_said() -> None:
@@ -60,13 +68,15 @@ def test_latex_is_a_booktabs_table() -> None:
     """Rules, rows and columns are those of the table, and braces are balanced."""
     text = export.latex(frame(FAILING))
     for part in (r"\begin{tabular}", r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"):
-        assert text.count(part) == 1
-    body = text.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
-    body_rows = [line for line in body.splitlines() if line.endswith(r"\\")]
-    assert len(body_rows) == len(FAILING)
-    columns = re.search(r"\\begin\{tabular\}\{@\{\}([lr]+)@\{\}\}", text)
-    assert columns is not None
-    assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body_rows} == {len(columns[1])}
+        assert text.count(part) == 1 + len(NAMES)
+    counts = (len(FAILING), len(synthetic.METHODS), 2 * len(synthetic.METHODS))
+    for table, count in zip(text.split(r"\begin{tabular}")[1:], counts, strict=True):
+        body = table.partition(r"\midrule")[2].partition(r"\bottomrule")[0]
+        body_rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len(body_rows) == count
+        columns = re.match(r"\{@\{\}([lr]+)@\{\}\}", table)
+        assert columns is not None
+        assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in body_rows} == {len(columns[1])}
     code = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     bare = re.sub(r"\\[{}]", "", code)
     assert bare.count("{") == bare.count("}")
@@ -93,10 +103,11 @@ def test_latex_code_is_ascii() -> None:
 
 
 def test_a_caption_makes_a_float_of_the_table() -> None:
-    """With a caption the tabular stands in a table environment."""
+    """With a caption each tabular stands in a table environment, whose caption says what it is of."""
     text = export.latex(frame(FAILING), caption="100% of it")
-    assert r"\caption{100\% of it}" in text
-    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 1
+    for said in ("", "Memory law. ", "Where the bytes are. "):
+        assert rf"\caption{{{said}100\% of it}}" in text
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 3
 
 
 @pytest.mark.parametrize("format_", ["markdown", "csv", "json", "latex"])

@@ -14,6 +14,7 @@ from bench.compare import compare
 from bench.record import BlockError, Record
 from reports import tables, units
 from reports.compared import compared
+from reports.contents import sheets
 from reports.frame import frame, rows
 from reports.measured import measured
 from reports.reconstructed import partition, reconstructed
@@ -53,18 +54,18 @@ def cells(sheet: Sheet, line: Line) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
 @pytest.mark.parametrize("suite", SUITES)
 def test_no_line_is_broken_or_cut(suite: str, width: int) -> None:
     """At any usual width every cell is shown whole, and no line is longer than the page."""
     text = printed(SUITES[suite], width)
     assert "…" not in text
     assert max((cell_len(line) for line in text.splitlines()), default=0) <= width
-    main, second = partition(rows(frame(SUITES[suite])))
-    for sheet in (measured(main), reconstructed(second)):
-        for line in sheet.lines if sheet else ():
+    for sheet in sheets(frame(SUITES[suite])):
+        for line in sheet.lines:
             for cell in line.cells:
                 assert cell.text in text
+                assert cell.extra in text
 
 
 def test_every_case_is_a_row() -> None:
@@ -210,12 +211,27 @@ def test_a_failed_seed_is_counted() -> None:
 
 
 def test_a_narrow_page_loses_no_column() -> None:
-    """Where the table does not fit it becomes two, with the same headings between them."""
+    """Where a table does not fit it becomes two, about as wide each, with the same headings between them."""
     wide, narrow = printed(SUITES["depth"], 140), printed(SUITES["depth"], 80)
-    for heading in {column.heading for column in main_sheet(SUITES["depth"]).columns}:
-        assert heading in wide
-        assert heading in narrow
-    assert narrow.count("method") == 2
+    for sheet in sheets(frame(SUITES["depth"])):
+        for column in sheet.columns:
+            assert column.heading in wide
+            assert column.heading in narrow
+    assert [line.split()[-1] for line in wide.splitlines() if "method" in line.split()] == ["gradient", "line", "total"]
+    assert [line.split()[-1] for line in narrow.splitlines() if "method" in line.split()] == [
+        "bits/", "gradient", "line", "resid.", "total",
+    ]  # fmt: skip
+
+
+def test_a_page_as_wide_as_one_column_shows_them_all() -> None:
+    """However narrow the page, every column is shown, behind the labels; a legend is printed once."""
+    text = printed(SUITES["depth"], 32)
+    for sheet in sheets(frame(SUITES["depth"])):
+        for index, column in enumerate(sheet.columns):
+            assert column.heading in text
+            assert all(line.cells[index].text in text for line in sheet.lines)
+    assert "…" not in text
+    assert text.count("memory law:") == 1
 
 
 def test_markup_in_a_message_is_text() -> None:

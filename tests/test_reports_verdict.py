@@ -36,7 +36,8 @@ def test_it_says_what_was_saved_and_what_it_cost() -> None:
     assert text == (
         f"At depth 24 bdia holds {mib['bdia']} of activations where standard holds {mib['standard']} "
         f"({size['standard'] / size['bdia']:.1f}× less) and checkpoint {mib['checkpoint']}, "
-        "runs at 0.74× standard's rate, rebuilt every block bit for bit, and its gradients are exact."
+        "adds 1.00 bits an activation and block (floor 1), runs at 0.74× standard's rate, rebuilt every block bit for "
+        "bit, and its gradients are exact."
     )
 
 

@@ -9,7 +9,19 @@ from __future__ import annotations
 from reports.figures.by_axis import memory_axis, memory_depth
 from reports.figures.by_bits import error_bits
 from reports.figures.by_block import fig1
-from reports.figures.output import DEFAULT_FORMATS, FIGURES, FORMATS, Drawing, available, parse_size, save, setting
+from reports.figures.by_part import memory_parts
+from reports.figures.output import (
+    DEFAULT_FORMATS,
+    FIGURES,
+    FORMATS,
+    Drawing,
+    Drawn,
+    available,
+    parse_size,
+    save,
+    save_all,
+    setting,
+)
 from reports.figures.rate import throughput
 from reports.figures.tradeoff import memory_speed
 
@@ -18,14 +30,17 @@ __all__ = [
     "FIGURES",
     "FORMATS",
     "Drawing",
+    "Drawn",
     "available",
     "error_bits",
     "fig1",
     "memory_axis",
     "memory_depth",
+    "memory_parts",
     "memory_speed",
     "parse_size",
     "save",
+    "save_all",
     "setting",
     "throughput",
 ]

@@ -23,6 +23,7 @@ from reports.figures.labels import (
 )
 from reports.frame import Table, method_rank, rows
 from reports.settings import Row
+from reports.sheets import slope
 
 AXIS_LABELS = {"depth": "depth (blocks)", "width": "width", "seq": "tokens a sample", "batch": "batch (samples)"}
 
@@ -50,12 +51,13 @@ def memory_numbers(frame: Table, axis: str) -> pd.DataFrame:
                 "status": "ok" if measured else members[0]["status"],
                 "activation_bytes": statistics.median_low(sizes) if sizes else None,
                 "bits_per_activation": measured[0]["bits_per_activation"] if measured else None,
+                "law_linear": measured[0]["law_linear"] if measured else None,
             }
         )
     if len({row[axis] for row in numbers if row["activation_bytes"] is not None}) < 2:
         numbers = []
-    schema = {**select.VERSION, axis: "Int64", "status": "string"}
-    return select.numbers(numbers, schema | {"activation_bytes": "Int64", "bits_per_activation": "Float64"})
+    schema = {**select.VERSION, axis: "Int64", "status": "string", "activation_bytes": "Int64"}
+    return select.numbers(numbers, schema | {"bits_per_activation": "Float64", "law_linear": "boolean"})
 
 
 def memory_setting(frame: Table, axis: str) -> str:
@@ -77,11 +79,11 @@ def memory_axis(frame: Table, ax: Axes | None = None, *, axis: str) -> Axes:
 
 
 def memory_depth(frame: Table, ax: Axes | None = None) -> Axes:
-    """Draws activation memory against depth, with the bits per activation that `frame` fitted in the labels."""
+    """Draws activation memory against depth, with the bits per activation that `frame` fitted in the labels; points on
+    no line are said to be on none."""
 
     def labelled(row: Row) -> str:
-        fitted = row["bits_per_activation"]
-        return row["method"] if fitted is None else f"{row['method']}  {units.bits(fitted)}"
+        return row["method"] if row["bits_per_activation"] is None else f"{row['method']}  {slope(row).text}"
 
     points = select.required(memory_numbers(frame, "depth"), needs("depth"))
     fitted = any(row["bits_per_activation"] is not None for row in points)

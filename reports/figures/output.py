@@ -15,10 +15,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.errors import UsageError
+from bench.errors import BenchError, UsageError
 from reports import units
-from reports.figures import by_axis, by_bits, by_block, rate, style, tradeoff
-from reports.frame import Table
+from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
+from reports.frame import Table, rows
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -47,6 +47,7 @@ class Drawing:
     numbers: Callable[[Table], pd.DataFrame]
     setting: Callable[[Table], str]
     needs: str
+    size: Callable[[Table], tuple[float, float]] = lambda _: style.COLUMN
 
 
 def _memory(axis: str, draw: Callable[[Table, Axes | None], Axes] | None = None) -> Drawing:
@@ -63,6 +64,13 @@ FIGURES: Mapping[str, Drawing] = {
     "memory-depth": _memory("depth", by_axis.memory_depth),
     "memory-width": _memory("width"),
     "memory-batch": _memory("batch"),
+    "memory-parts": Drawing(
+        by_part.memory_parts,
+        by_part.memory_parts_numbers,
+        by_part.memory_parts_setting,
+        by_part.NEEDS,
+        by_part.memory_parts_size,
+    ),
     "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.throughput_setting, rate.NEEDS),
     "memory-speed": Drawing(
         tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.memory_speed_setting, tradeoff.NEEDS
@@ -82,6 +90,35 @@ def setting(name: str, frame: Table) -> str:
 
     Raises: UsageError for an unknown name."""
     return _known(name).setting(frame)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What came of drawing several figures."""
+
+    paths: tuple[Path, ...]
+    """Of the files, in the order written."""
+    refused: Mapping[str, BenchError]
+    """Why the others could not be drawn, by their names."""
+
+
+def save_all(
+    frame: Table,
+    directory: Path,
+    *,
+    size: tuple[float, float] | None = None,
+    style_file: Path | None = None,
+) -> Drawn:
+    """Every figure that the frame has the numbers for, as `save` writes it; one that cannot be drawn stops no other."""
+    paths: list[Path] = []
+    refused: dict[str, BenchError] = {}
+    table = rows(frame)
+    for name in available(table):
+        try:
+            paths += save(name, table, directory, size=size, style_file=style_file)
+        except BenchError as error:
+            refused[name] = error
+    return Drawn(tuple(paths), refused)
 
 
 def save(
@@ -109,7 +146,7 @@ def save(
     sheet = _sheet(style_file) if style_file is not None else {}
     # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
-        width, height = size or sheet.get("figure.figsize", style.COLUMN)
+        width, height = size or sheet.get("figure.figsize", drawing.size(frame))
         figure = Figure(figsize=(width, height), layout="constrained")
         drawing.draw(frame, figure.add_subplot())
         paths = [directory / f"{name}.{format_}" for format_ in formats]

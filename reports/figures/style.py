@@ -68,10 +68,7 @@ class Look:
     @property
     def ink(self) -> str:
         """The colour darkened for text, which needs more contrast than a line."""
-        red, green, blue = to_rgb(self.color)
-        # Luminance of sRGB, by the weights of its primaries: sky blue and orange are the light ones.
-        shade = 0.65 if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else 0.9
-        return to_hex((red * shade, green * shade, blue * shade))
+        return ink(self.color)
 
 
 _LOOKS: Mapping[str, Look] = {
@@ -91,6 +88,14 @@ _OTHERS = (
 )
 
 
+def ink(color: str) -> str:
+    """`color` darkened for text, which needs more contrast than a line."""
+    red, green, blue = to_rgb(color)
+    # Luminance of sRGB, by the weights of its primaries: sky blue and orange are the light ones.
+    shade = 0.65 if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.5 else 0.9
+    return to_hex((red * shade, green * shade, blue * shade))
+
+
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """The look of each of `methods`. Those of the table keep theirs in every figure; others get the next free ones
     in the order of their names."""
@@ -102,10 +107,10 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
 
 
 @contextmanager
-def axes(ax: Axes | None) -> Iterator[Axes]:
+def axes(ax: Axes | None, size: tuple[float, float] = COLUMN) -> Iterator[Axes]:
     """The axes to draw into: `ax` as it is or, without one, those of a new figure in the house style."""
     if ax is not None:
         yield ax
         return
     with matplotlib.rc_context(dict(HOUSE)):
-        yield Figure(figsize=COLUMN, layout="constrained").add_subplot()
+        yield Figure(figsize=size, layout="constrained").add_subplot()
