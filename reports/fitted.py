@@ -21,8 +21,8 @@ _LEGEND = (
 
 
 def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
-    """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any. Of more
-    than `limit` such rows an excerpt: how the table begins, then those that are no line."""
+    """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any. Of
+    more than `limit` such rows an excerpt: how the table begins, then those that are no line."""
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["bits_per_activation"] is not None:
