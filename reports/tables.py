@@ -64,7 +64,7 @@ def _main(found: Sequence[Mapping[str, object]], width: int, limit: int | None) 
     whole = measured(found, limit=limit)
     if whole is None:
         return []
-    if _natural_width(whole, gap=1) <= width:
+    if _page(_widths(whole), gap=1) <= width:
         return [_rendered(whole, width)]
     halves = [sheet for part in PARTS for sheet in _present(measured(found, part, limit))]
     # What holds for both halves is said once: the settings above the first, the notes below the last.
@@ -78,8 +78,12 @@ def _present(sheet: Sheet | None) -> list[Sheet]:
 
 
 def _rendered(sheet: Sheet, width: int) -> RenderableType:
-    gap = next((gap for gap in _GAPS if _natural_width(sheet, gap=gap) <= width), 1)
-    inline = _natural_width(sheet, gap=gap, inline=True) <= width
+    widths = _widths(sheet)
+    gap = next((gap for gap in _GAPS if _page(widths, gap) <= width), 1)
+    beside = _widths(sheet, inline=True)
+    inline = _page(beside, gap) <= width
+    # Where columns have the room that they take, Rich need not look through them for it.
+    fixed = beside if inline else widths if _page(widths, gap) <= width else [None] * len(widths)
     built = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -88,11 +92,11 @@ def _rendered(sheet: Sheet, width: int) -> RenderableType:
         padding=(0, gap - 1, 0, 0),
         header_style="bold",
     )
-    for column in sheet.columns:
+    for column, taken in zip(sheet.columns, fixed, strict=True):
         heading = Text(column.heading)
         if any(one.unit for one in sheet.columns):
             heading.append(f"\n{column.unit}", style="not bold dim")
-        built.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+        built.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True, width=taken)
     for number, line in enumerate(sheet.lines):
         if line.opens and number and sheet.keys:
             built.add_row()
@@ -126,7 +130,7 @@ def _unbroken(title: str) -> str:
 
 def _cut(sheet: Sheet, width: int) -> list[Sheet]:
     """The sheet in as few pieces as the page allows, about as wide each; all have its labels."""
-    if not sheet.labels or _natural_width(sheet, gap=1) <= width:
+    if not sheet.labels or _page(_widths(sheet), gap=1) <= width:
         return [sheet]
     widths = _widths(sheet)
     room = width - sum(widths[: sheet.labels]) - sheet.labels + 1
@@ -157,9 +161,8 @@ def _columns(sheet: Sheet, kept: Sequence[int]) -> Sheet:
     return replace(sheet, columns=tuple(sheet.columns[index] for index in kept), lines=tuple(lines))
 
 
-def _natural_width(sheet: Sheet, *, gap: int, inline: bool = False) -> int:
-    """Columns the table takes without wrapping."""
-    widths = _widths(sheet, inline=inline)
+def _page(widths: Sequence[int], gap: int) -> int:
+    """Columns of the page that those of a table take, with `gap` between two."""
     return sum(widths) + gap * (len(widths) - 1)
 
 
