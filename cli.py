@@ -79,17 +79,26 @@ def _answer(arguments: Sequence[str]) -> int:
     except typer.Exit as exit_:
         return exit_.exit_code
     except BenchError as error:
-        return _fail(error, error.exit_code)
+        return _refuse(arguments, error, error.exit_code)
     except BdiaError as error:
-        return _fail(error, errors.EXIT_USAGE)
+        return _refuse(arguments, error, errors.EXIT_USAGE)
     except KeyboardInterrupt:
-        return _fail("interrupted", errors.EXIT_INTERRUPTED)
+        return _refuse(arguments, "interrupted", errors.EXIT_INTERRUPTED)
     except Exception as error:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
             raise
-        return _fail(_usage(error), errors.EXIT_USAGE)
+        return _refuse(arguments, _usage(error), errors.EXIT_USAGE)
     return code if isinstance(code, int) else errors.EXIT_OK
+
+
+def _refuse(arguments: Sequence[str], error: object, code: int) -> int:
+    """One line on stderr, and of a `check` what a CI reads as well."""
+    if list(arguments[:1]) == ["check"]:
+        from reports import published
+
+        published.publish_error(_one_line(error), code, os.environ, json="--json" in arguments)
+    return _fail(error, code)
 
 
 def _abandon_stdout() -> None:
@@ -324,11 +333,22 @@ def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: 
 
 
 @app.command("check")
+@_with_axes
 def check_command(
-    directory: RunDirectory,
-    path: Annotated[
-        Path, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    given: Mapping[str, str],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="DIR|SUITE|FILE.toml", help="With --baseline a run's directory, its --out; with --against a suite."
+        ),
     ],
+    path: Annotated[
+        Path | None, typer.Option("--baseline", metavar="FILE", help="The baseline, a small JSON file to commit.")
+    ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option("--against", metavar="REV", help="Measure this commit and the working tree, and compare the two."),
+    ] = None,
     tolerance: Tolerance = None,
     rated: Annotated[
         bool, typer.Option("--rates", help="Compare rates as well, as ratios to standard's within the run.")
@@ -342,20 +362,51 @@ def check_command(
             "--allow-environment-mismatch", help="Compare with the nearest environment where there is none like this."
         ),
     ] = False,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the verdict as JSON, as the last line of stdout.")
+    ] = False,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Of --against: keep both runs, in DIR/base and DIR/head.")
+    ] = None,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", parser=_seconds, help="Of --against: seconds a case may take.")
+    ] = None,
 ) -> int:
     """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
-    from bench import baseline, check, rates
-    from reports import checked
+    from bench import against, baseline, check, rates
+    from reports import checked, published
 
-    run = _load(directory)
-    if update:
-        ratios = rates.ratios(run.records) if rated else None
-        _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
-        return errors.EXIT_OK
-    allowed = check.tolerances(run, tolerance or ())
-    found = check.check(str(directory), run, path, allowed, rated=rated, any_environment=any_environment)
-    _print(checked.lines(found))
-    _print(checked.gains(found, rated=rated))
+    if (path is None) == (revision is None):
+        raise UsageError(
+            "check: give --baseline FILE for a run that is measured, or --against REV for a suite; not both"
+        )
+    if revision is not None:
+        if update:
+            raise UsageError("--update renews a baseline, and --against has none; leave one of them out")
+        request = against.Request(what, revision, given, data, None if timeout is None else str(timeout), out)
+        sides = against.measure(request, lambda line: print(line, file=sys.stderr))
+        allowed = check.tolerances(sides.head, tolerance or ())
+        found = against.judge(sides, allowed, rated=rated, any_environment=any_environment)
+    else:
+        assert path is not None
+        _refuse_measuring({**given, "data": data, "out": out, "timeout": timeout})
+        if update and (junit is not None or json):
+            raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
+        run = _load(Path(what))
+        if update:
+            ratios = rates.ratios(run.records) if rated else None
+            _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
+            return errors.EXIT_OK
+        allowed = check.tolerances(run, tolerance or ())
+        found = check.check(what, run, path, allowed, rated=rated, any_environment=any_environment)
+    advice = list(checked.gains(found, rated=rated)) if revision is None else []
+    _print(checked.lines(found, renewable=revision is None))
+    _print(advice)
+    if junit is not None:
+        published.write_junit(found, junit)
+    published.publish(found, os.environ, _note, advice=" ".join(advice), json=json)
     return errors.EXIT_OK if found.passed else errors.EXIT_REGRESSION
 
 
@@ -422,6 +473,13 @@ def _limit(given: str | None) -> int | None:
     return None if given == "all" else _count("--rows")(given)
 
 
+def _refuse_measuring(given: Mapping[str, object]) -> None:
+    """What tells --against how to measure has no say in a run that is measured."""
+    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
+    if named:
+        raise UsageError(f"{', '.join(named)}: of check --against alone; with --baseline the run is measured already")
+
+
 def _load(directory: Path) -> StoredRun:
     from bench import baseline
 
@@ -461,8 +519,12 @@ def _note_refused(drawn: Drawn) -> None:
 
 
 def _fail(error: object, code: int) -> int:
-    _note(" ".join(str(error).split()))
+    _note(_one_line(error))
     return code
+
+
+def _one_line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _usage(error: Any) -> str:

@@ -74,6 +74,7 @@ class Passage:
         if fresh:
             self._check_samples(name, x, kwargs)
         state = self._start(x) if fresh else self._resume(name, x)
+        given = x if fresh and self._watcher is not None else None
         x = self._rule.input(state)
         number = None if self._watcher is None else self._watcher.forwarded(x)
         work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
@@ -85,6 +86,8 @@ class Passage:
         if self._rule.chained and _version(x) != version:
             raise TapeError(f"{name} changes its x in place, and the chain still needs it: write x = x + …, not x += …")
         self._state, kept = self._rule.step(state, y, gamma)
+        if self._watcher is not None and number is not None:
+            self._watcher.stepped(number, name, given, state, y, gamma, self._state)
         self._note_maximum(self._state)
         if self._stores_overflow and not self._step_is_exact():
             self._recording.keep_state(state)

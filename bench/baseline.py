@@ -22,6 +22,7 @@ from bench.environment import Environment
 from bench.environment import key as environment_key
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
 from bench.record import SCHEMA_VERSION, Record
+from bench.tolerance import Tolerances
 
 EnvironmentKey = Mapping[str, str | int | None]
 """What two environments must share for their bytes to be compared."""
@@ -129,7 +130,9 @@ def of_run(
 
     Raises: NothingMeasuredError where the run holds no record.
     """
-    entries = {one.case(): entry(one, None if rates is None else rates.get(one.case())) for one in measured}
+    entries = {
+        case: entry(one, None if rates is None else rates.get(case)) for case, one in compare.by_case(measured).items()
+    }
     if not entries:
         raise NothingMeasuredError("the run holds no record, so there is nothing to compare: measure first")
     return _section(environment, sorted(entries.values(), key=order))
@@ -182,12 +185,14 @@ def update(
         _replace(path, Baseline((*others, new)).text())
         return Update(created=True, cases=len(new.cases), changes=(), lines=0, others=len(others))
     was = {one.case(): one for one in old.cases}
-    new = _section(environment, [renewed(was.get(one.case()), one, rates is not None) for one in new.cases])
+    now = {one.case(): one for one in new.cases}
+    now = {case: renewed(was.get(case), one, rates is not None) for case, one in now.items()}
+    new = _section(environment, list(now.values()))
     _replace(path, Baseline((*others, new)).text())
-    compared = compare.compare(old.cases, new.cases, rates=compare.Rates(old.rates(), new.rates()))
+    compared = compare.between(was, now, Tolerances(), compare.Rates(old.rates(), new.rates()))
     changes = tuple(comparison for comparison in compared if comparison.verdict != "same")
     told = {comparison.case for comparison in changes}
-    changed = sum(one != was.get(one.case()) for one in new.cases if one.case() not in told)
+    changed = sum(one != was.get(case) for case, one in now.items() if case not in told)
     return Update(created=False, cases=len(new.cases), changes=changes, lines=changed, others=len(others))
 
 

@@ -108,12 +108,13 @@ def judge(
 ) -> Verdicts:
     """The verdicts on `head` against `base`; `run` and `against` are what people know them as, and `suite` is the word
     that names the suite in a command."""
-    comparisons = tuple(compare.compare(base, head, tolerances, rates))
+    old_of, new_of = compare.by_case(base), compare.by_case(head)
+    comparisons = tuple(compare.between(old_of, new_of, tolerances, rates))
     return Verdicts(
         run, against, suite, comparisons,
-        reruns=_reruns(suite, comparisons, base, head),
+        reruns=_reruns(suite, comparisons, old_of | new_of),
         mismatch=tuple(mismatch),
-        ungated=_ungated(base, head),
+        ungated=_ungated([(old, new_of[case]) for case, old in old_of.items() if case in new_of]),
     )  # fmt: skip
 
 
@@ -149,6 +150,9 @@ def _comparable(path: Path, environment: EnvironmentKey, anyhow: bool) -> tuple[
 
 def _refuse_mixed(path: Path, name: str, base: Iterable[Measured], head: Iterable[Measured]) -> None:
     """What `--verify` keeps is in the bytes, so a run with it and a baseline without differ in nothing but that."""
+    base, head = list(base), list(head)
+    if not any(one.verify for one in (*base, *head)):
+        return
     verified = {one.case(): one.verify for one in base if one.status == "ok"}
     mixed = [one for one in head if one.status == "ok" and verified.get(one.case(), one.verify) != one.verify]
     if not mixed:
@@ -161,16 +165,14 @@ def _refuse_mixed(path: Path, name: str, base: Iterable[Measured], head: Iterabl
     )
 
 
-def _reruns(
-    suite: str, comparisons: Iterable[Comparison], base: Iterable[Measured], head: Iterable[Measured]
-) -> dict[Case, str]:
-    wrong = [comparison.case for comparison in comparisons if comparison.regression]
+def _reruns(suite: str, comparisons: Iterable[Comparison], measured: Mapping[Case, Measured]) -> dict[Case, str]:
+    wrong = dict.fromkeys(comparison.case for comparison in comparisons if comparison.regression)
     if not wrong:
         return {}
-    measured = {one.case(): one for side in (base, head) for one in side}
-    depths: dict[Case, list[Case]] = {}
-    for case in measured:
-        depths.setdefault(compare.series(case), []).append(case)
+    depths: dict[Case, list[Case]] = {case: [] for case in wrong if case not in measured}
+    for case in measured if depths else ():
+        if (series := compare.series(case)) in depths:
+            depths[series].append(case)
     found: dict[Case, str] = {}
     for case in wrong:
         of = [case] if case in measured else depths[case]
@@ -180,9 +182,7 @@ def _reruns(
     return found
 
 
-def _ungated(base: Iterable[Measured], head: Iterable[Measured]) -> tuple[str, ...]:
-    held = {one.case(): one for one in base}
-    pairs = [(held[case], one) for case, one in ((one.case(), one) for one in head) if case in held]
+def _ungated(pairs: Sequence[tuple[Measured, Measured]]) -> tuple[str, ...]:
     return tuple(
         words
         for name, words in UNGATED.items()

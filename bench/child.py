@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import bdia
-from bdia.errors import HeadroomError
+from bdia.errors import HeadroomError, ReconstructionError
 from bench import resolve
 from bench.attaching import attach
 from bench.case import Case, Plan
@@ -117,15 +117,21 @@ def _measure(member: int, plan: Plan) -> Finished:
     fields: Fields = {}
     unsupported: str | None = None
     note: str | None = None
+    wrong: tuple[Status, str] | None = None
     try:
         if "memory" in plan.measure:
-            unsupported = _memory(plan, fields)
+            try:
+                unsupported = _memory(plan, fields)
+            except ReconstructionError as error:  # how wrong, and from which block down, is measured all the same
+                wrong = diagnosis(error)
             gc.collect()
         beyond, note = _correctness(plan, fields)
         unsupported = unsupported or beyond
     except Exception as error:  # whatever a model or a method raises is a row
         status, message = diagnosis(error)
         return Finished(member, fields, status, message)
+    if wrong is not None:
+        return Finished(member, fields, *wrong)
     if unsupported is not None:
         return Finished(member, fields, "unsupported", unsupported)
     return Finished(member, fields, "ok", note)
@@ -159,7 +165,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     case, method = plan.case, resolve.method(plan.case.method)
     workload = _trained(plan)
     fields.update(_facts(workload, case))
-    unsupported, note = _look(workload, plan, fields), None
+    unsupported, note = _look(workload, plan, fields)
     # Beyond the exact range the error is measured, so there is nothing to hold it to.
     verify = plan.verify and unsupported is None
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
@@ -169,11 +175,11 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
-            note = f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
+            note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, **options)
-        fields["gradient_error"] = gradients.gradient_error
+        fields["gradient_error"], fields["gradient_block"] = gradients.gradient_error, gradients.gradient_block
         note = note or gradients.message
     return unsupported, note
 
@@ -217,9 +223,9 @@ _ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "sta
 """The jobs that are asked of one member."""
 
 
-def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
-    """Adds what one forward tells: the losses, the format of the stream and the headroom. Returns why the case is
-    unsupported, or None."""
+def _look(workload: Workload, plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
+    """Adds what one forward tells: the losses, the format of the stream, its rounding and the headroom. Returns why the
+    case is unsupported, and a note on the rounding, or None for each."""
     case = plan.case
     torch.manual_seed(case.seed)
     reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
@@ -227,18 +233,23 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> str | None:
     fields["loss_plain"] = reading.loss_plain
     fields["stream_dtype"], fields["stream_elements"] = reading.stream_dtype, reading.stream_elements
     fields["blocks"] = reading.blocks
+    rounding, note = reading.rounding, None
+    if rounding is not None:
+        fields["rounding_error"], fields["rounding_block"] = rounding.rounding_error, rounding.rounding_block
+        note = rounding.message
     headroom = reading.headroom
     if headroom is None:
-        return None
+        return None, note
     fields["max_abs"], fields["largest_bits"] = headroom.max_abs, headroom.largest_bits
     if headroom.exact:
-        return None
+        return None, note
     largest = headroom.largest_bits
     would_do = "no l would stay in it" if largest is None else f"l = {largest} is the largest that stays in it"
-    return (
+    beyond = (
         f"l = {case.bits} leaves the exact range of fp32 at block {headroom.block}, as the stream reaches "
         f"{headroom.max_abs:.4g}; {would_do}"
     )
+    return beyond, note
 
 
 def _facts(workload: Workload, case: Case) -> Fields:

@@ -100,9 +100,16 @@ class Comparison:
 
     @property
     def named(self) -> tuple[parts.Move, ...]:
-        """The moves that account for the verdict: those in the direction of the change, at most three."""
-        more = self.verdict == "worse"
-        return tuple(move for move in self.moves if (move.bytes > 0) == more)[:_NAMED]
+        """The moves that account for the verdict, at most three: those in the direction of the change, first of the
+        parts that changed most over all their blocks. A peak that has moved to another block takes the working set of
+        one along, which is large, and no news."""
+        sign = 1 if self.verdict == "worse" else -1
+        sums: Counter[parts.PartName] = Counter()
+        for move in self.moves:
+            sums[move.part] += sign * move.bytes
+        along = [move for move in self.moves if sign * move.bytes > 0]
+        telling = [move for move in along if sums[move.part] > 0] or along
+        return tuple(sorted(telling, key=lambda move: -sums[move.part])[:_NAMED])
 
     @property
     def where(self) -> str:
@@ -141,9 +148,18 @@ def compare(
     """Every case of `base` in its order, then what only `head` has: a verdict a metric, or one for the case where it
     is missing, new, or ended otherwise than before; then the memory law of each method. Where a case occurs twice,
     the last counts. Bytes that only `head` has are new; of anything else that `base` lacks there is no verdict."""
-    tolerances = Tolerances() if tolerances is None else tolerances
-    old_of = {measured.case(): measured for measured in base}
-    new_of = {measured.case(): measured for measured in head}
+    return between(by_case(base), by_case(head), Tolerances() if tolerances is None else tolerances, rates)
+
+
+def by_case(measured: Iterable[Measured]) -> dict[Case, Measured]:
+    """The last of each case. Of many records, making and hashing cases is most of the work: it is done once."""
+    return {one.case(): one for one in measured}
+
+
+def between(
+    old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured], tolerances: Tolerances, rates: Rates | None = None
+) -> list[Comparison]:
+    """As `compare`, of what `by_case` found."""
     comparisons: list[Comparison] = []
     for case, old in old_of.items():
         new = new_of.get(case)

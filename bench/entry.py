@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -50,9 +51,11 @@ class Entry(Case, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
 
     def case(self) -> Case:
         """The case this entry is of."""
-        return Case(**{name: getattr(self, name) for name in Case.__struct_fields__})
+        return Case(**dict(zip(_AXES, _axes(self), strict=True)))
 
 
+_AXES: Final = Case.__struct_fields__
+_axes: Final = attrgetter(*_AXES)
 _SHARED: Final = tuple(name for name in Entry.__struct_fields__ if name != "rate_ratio")
 
 
@@ -77,5 +80,4 @@ def renewed(old: Entry | None, new: Entry, rated: bool) -> Entry:
 
 def order(entry: Entry) -> tuple[tuple[bool, object], ...]:
     """A sorting key: the case's axes in turn; a case without an axis comes before one that has it."""
-    values = (getattr(entry, name) for name in Case.__struct_fields__)
-    return tuple((value is not None, value) for value in values)
+    return tuple((value is not None, value) for value in _axes(entry))

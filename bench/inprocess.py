@@ -59,8 +59,11 @@ class Result:
     reconstruction: tuple[BlockError, ...] | None
     bit_exact: bool | None
     gradient_error: float | None
+    gradient_block: int | None
+    rounding_error: float | None
+    rounding_block: int | None
     message: str | None
-    """Why there is no gradient error, where there should be one."""
+    """Why there is no gradient error, where there should be one, or what is wrong that no number tells."""
 
 
 def measure(
@@ -135,6 +138,8 @@ def _measure(workload: Workload, method: Method, options: _Options, snapshot: Sn
     if method.strategy != STORED:
         torch.manual_seed(options.seed)
         gradients = measure_gradients(workload, method, **unverified)
+    rounding = losses.rounding
+    notes = [reading.message for reading in (rounding, gradients) if reading is not None]
     return Result(
         method=method.name,
         bits=options.bits,
@@ -157,5 +162,8 @@ def _measure(workload: Workload, method: Method, options: _Options, snapshot: Sn
         reconstruction=None if rebuilt is None else tuple(rebuilt.reconstruction),
         bit_exact=None if rebuilt is None else rebuilt.bit_exact,
         gradient_error=None if gradients is None else gradients.gradient_error,
-        message=None if gradients is None else gradients.message,
+        gradient_block=None if gradients is None else gradients.gradient_block,
+        rounding_error=None if rounding is None else rounding.rounding_error,
+        rounding_block=None if rounding is None else rounding.rounding_block,
+        message=next((note for note in notes if note is not None), None),
     )

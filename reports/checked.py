@@ -13,13 +13,14 @@ from bench.compare import Comparison, counted
 from reports import units, values
 
 
-def lines(verdicts: Verdicts) -> Iterator[str]:
-    """The report of one check; what is the same is only counted."""
+def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
+    """The report of one check; what is the same is only counted. A baseline that is a file is renewable."""
     yield from told(verdicts.comparisons, verdicts.reruns)
     if verdicts.mismatch:
         yield f"compared all the same with another environment: {'; '.join(verdicts.mismatch)}"
     if verdicts.ungated:
-        yield f"not in the baseline yet, so not compared: {', '.join(verdicts.ungated)}; --update adds it"
+        where, cure = ("the baseline", "; --update adds it") if renewable else (verdicts.baseline, "")
+        yield f"not in {where} yet, so not compared: {', '.join(verdicts.ungated)}{cure}"
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
 
 
@@ -66,7 +67,7 @@ def updated(path: str, done: Update) -> Iterator[str]:
 
 def _group(alike: Sequence[Comparison]) -> Iterator[str]:
     """The verdicts of one kind on one case; what they say alike is said once, below the last."""
-    said = [tuple(_details(comparison)) for comparison in alike]
+    said = [tuple(details(comparison)) for comparison in alike]
     for number, comparison in enumerate(alike):
         yield line(comparison) if number == 0 else f"  and {_change(comparison)}"
         if number + 1 == len(said) or said[number] != said[number + 1]:
@@ -77,7 +78,8 @@ def _change(of: Comparison) -> str:
     return f"{of.metric} {values.change(of)}" if of.metric else values.change(of)
 
 
-def _details(of: Comparison) -> Iterator[str]:
+def details(of: Comparison) -> Iterator[str]:
+    """Where it moved, or goes wrong, and what else there is to say."""
     yield from (values.moved(move) for move in of.named)
     if of.block is not None:
         yield f"goes wrong first in block {of.block}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from bench.compare import Comparison, Value, Verdict
 from bench.record import FAILED
 from bench.tolerance import Metric
 from reports import settings, units, values
+from reports.excerpt import ROWS
 from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
@@ -28,13 +29,13 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 )
 
 
-def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> Sheet | None:
+def compared(comparisons: Sequence[Comparison], limit: int | None = ROWS) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
-    The verdict of a row is the worst of its metrics', with the parts and blocks that moved; one that no column shows,
-    as of `side_bytes`, is a note, and so is a memory law that changed. A case that is compared as a whole has its
-    status before and after in place of the first metric. Of more than `limit` cases, those that are the same throughout
-    are only counted, and the first of the others shown."""
+    The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved and the cases that
+    it made worse or better, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case
+    that is compared as a whole has its status before and after in place of the first metric. Of more than `limit`
+    cases, those that are the same throughout are only counted, and the first of the others shown."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
@@ -55,6 +56,8 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> She
         )
         for metric, _ in _SHOWN
     }
+    metrics_shown = {metric for metric, _ in _SHOWN}
+    moved: dict[str, list[str]] = {}
     lines: list[Line] = []
     notes: list[str] = []
     for case, found in of_case.items():
@@ -65,8 +68,12 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = None) -> She
             measured[:2] = [_status(whole.old), _status(whole.new)]
         cells += measured
         lines.append(Line((*cells, _verdict(found)), opens=True))
-        notes += [_note(comparison, rows[case], axes) for comparison in found if _unseen(comparison)]
-    notes += [_note(one, _axes(one.case), axes) for one in comparisons if _law_changed(one)]
+        told = dict.fromkeys(one.where for one in found if one.metric in metrics_shown and one.where)
+        for where in told:
+            moved.setdefault(where, []).append(settings.which(rows[case], axes))
+        notes += [_note(comparison, rows[case], axes, told) for comparison in found if _unseen(comparison)]
+    notes = [f"{where}: {', '.join(cases)}" for where, cases in moved.items()] + notes
+    notes += [_note(one, _axes(one.case), axes, ()) for one in comparisons if _law_changed(one)]
     if not lines and not notes:
         return None
     if same:
@@ -123,7 +130,7 @@ def _status(ended: Value) -> Cell:
 def _verdict(found: Sequence[Comparison]) -> Cell:
     worst = min(found, key=lambda comparison: _WORST_FIRST.index(comparison.verdict))
     tone: Tone = "bad" if worst.regression else "good" if worst.improvement else "plain"
-    return Cell(worst.verdict, tone, worst.where)
+    return Cell(worst.verdict, tone)
 
 
 def _unseen(comparison: Comparison) -> bool:
@@ -131,9 +138,10 @@ def _unseen(comparison: Comparison) -> bool:
     return comparison.verdict != "same" and comparison.metric not in {None, *(metric for metric, _ in _SHOWN)}
 
 
-def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str]) -> str:
+def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str], told: Collection[str]) -> str:
+    """One verdict in words; `told` is where bytes are already said to have moved."""
     ends = " → ".join(values.value(comparison.metric, end) for end in (comparison.old, comparison.new))
-    said = "; ".join(filter(None, (comparison.where, comparison.note)))
+    said = "; ".join(filter(None, ("" if comparison.where in told else comparison.where, comparison.note)))
     where = f" ({said})" if said else ""
     return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends}{where}"
 

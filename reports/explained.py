@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from bench.explain import Change, Culprit, Explanation
 from bench.parts import Move
 from reports import settings, units, values
 from reports.frame import grid_order, method_rank
-from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell
+from reports.sheets import Cell, Column, Line, Sheet, Tone
 
 SHOWN: Final = 40
 """Changes that one table shows."""
@@ -23,26 +23,24 @@ _VISIBLE: Final = 0.05
 
 
 def sheet(found: Explanation) -> Sheet | None:
-    """A row a case and metric that moved and, below it, one a part that did: bytes before and after, and its share of
-    the change. None where nothing moved."""
+    """Each case that moved and, below it, each of its figures that did, with the parts that it moved by: bytes before
+    and after, and their share of the change. None where nothing moved."""
     if not found.changes:
         return None
     ordered = sorted(found.changes, key=lambda change: grid_order(change.case))
     shown = ordered[:SHOWN]
-    rows = [_axes(change) for change in shown]
+    rows = [msgspec.structs.asdict(change.case) for change in shown]
     axes = settings.varying(rows)
     lines: list[Line] = []
     for number, change in enumerate(shown):
-        row = rows[number]
-        keys = (*(axis_cell(row, axis) for axis in axes), Cell(change.case.method))
-        repeats = number > 0 and shown[number - 1].case == change.case
-        lines += _lines(change, keys, shown[number - 1] if repeats else None)
+        above = shown[number - 1] if number and shown[number - 1].case == change.case else None
+        if above is None:
+            lines.append(_words(settings.which(rows[number], axes), opens=True))
+        lines += _lines(change, above)
     notes = [f"{len(ordered) - SHOWN} more not shown; pick cases with --method, --depth, …"] if ordered[SHOWN:] else []
     return Sheet(
         title=settings.sentence(rows),
         columns=(
-            *(Column(settings.name_of(axis)) for axis in axes),
-            Column("method", numeric=False),
             Column("what moved", numeric=False),
             Column("bytes"),
             Column("→ head"),
@@ -50,8 +48,8 @@ def sheet(found: Explanation) -> Sheet | None:
             Column("share"),
         ),
         lines=tuple(lines),
-        keys=len(axes) + 1,
         notes=tuple(notes),
+        legend=("bytes: of a part that lies in blocks, in each of them", "share: of the change of the whole figure"),
     )
 
 
@@ -118,38 +116,29 @@ def _place(found: Culprit) -> str:
     return f"in block{'s' if len(named) > 1 or '-' in named[0] else ''} {', '.join(named)}"
 
 
-def _axes(change: Change) -> dict[str, Any]:
-    return msgspec.structs.asdict(change.case)
-
-
-def _lines(change: Change, keys: tuple[Cell, ...], above: Change | None) -> Iterator[Line]:
-    tone = _tone(change.bytes)
-    of = Cell(units.change(change.old, change.new), tone)
-    ends = (Cell(units.integer(change.old)), Cell(units.integer(change.new)))
-    yield Line((*keys, Cell(change.metric), *ends, of, Cell("")), opens=above is None)
+def _lines(change: Change, above: Change | None) -> Iterator[Line]:
+    of = Cell(units.change(change.old, change.new), _tone(change.bytes))
+    yield Line((Cell(f"  {change.metric}"), *_ends(change.old, change.new), of, Cell("")))
     if change.parts is None:
-        yield _below(keys, "no breakdown on a side")
+        yield _words("    no breakdown on a side")
         return
     if above is not None and above.moves == change.moves:
-        yield _below(keys, f"the same parts as of {above.metric}")
+        yield _words(f"    the same parts as of {above.metric}")
         return
     for move in change.moves[:PLACES]:
-        each = " each" if move.first != move.last else ""
-        share = units.percent(move.bytes / change.bytes) if change.bytes else units.MISSING
-        cells = (
-            Cell(f"  {move.where}{each}"),
-            Cell(units.integer(move.old)),
-            Cell(units.integer(move.new)),
-            Cell(values.moved_by(move), _tone(move.bytes)),
-            Cell(share),
-        )
-        yield Line((*keys, *cells))
+        by = Cell(values.moved_by(move), _tone(move.bytes))
+        share = units.percent(move.bytes / change.bytes if change.bytes else None)
+        yield Line((Cell(f"    {move.where}"), *_ends(move.old, move.new), by, Cell(share)))
     if change.moves[PLACES:]:
-        yield _below(keys, f"{len(change.moves) - PLACES} smaller moves")
+        yield _words(f"    {len(change.moves) - PLACES} smaller moves")
 
 
-def _below(keys: tuple[Cell, ...], text: str) -> Line:
-    return Line((*keys, Cell(f"  {text}", "muted"), *(Cell("") for _ in range(4))))
+def _ends(old: int, new: int) -> tuple[Cell, Cell]:
+    return Cell(units.integer(old)), Cell(units.integer(new))
+
+
+def _words(text: str, *, opens: bool = False) -> Line:
+    return Line((Cell(text, "plain" if opens else "muted"), *(Cell("") for _ in range(4))), opens=opens)
 
 
 def _tone(by: int) -> Tone:

@@ -80,8 +80,8 @@ def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
 
 def _scale(sizes: Sequence[float]) -> units.ByteScale:
     """One unit for a column. A method that keeps next to nothing a block has no say in it."""
-    largest = max(map(abs, sizes))
-    return units.ByteScale.of(round(abs(size)) for size in sizes if abs(size) * 10_000 >= largest)
+    least = max(map(abs, sizes)) / 10_000
+    return units.ByteScale.of(round(abs(size)) for size in sizes if abs(size) >= least)
 
 
 def _against_floor(row: Row) -> tuple[Cell, Cell, Cell]:

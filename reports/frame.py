@@ -188,7 +188,8 @@ def _errors(records: list[Record]) -> dict[str, list[Any]]:
 
 def _laws(records: list[Record]) -> dict[str, list[Any]]:
     """The law that each case is a point of; null for what was not measured, or at one depth alone."""
-    found: dict[tuple[Case, int | None], dict[str, Any]] = {}
+    series = operator.attrgetter(*(name for name in AXES if name != "depth"))
+    found: dict[tuple[Any, int | None], dict[str, Any]] = {}
     for one in law.laws(records):
         values = {
             "bits_per_activation": one.bits_per_activation,
@@ -198,9 +199,9 @@ def _laws(records: list[Record]) -> dict[str, list[Any]]:
             "law_deviation_bytes": float(one.deviation_bytes),
             "law_floor_bits": one.floor_bits,
         }
-        found |= {(one.series, depth): values for depth in one.depths}
+        found |= {(series(one.series), depth): values for depth in one.depths}
     of = [
-        found.get((msgspec.structs.replace(record.case(), depth=None), record.depth), {})
+        found.get((series(record), record.depth), {})
         if record.activation_bytes is not None and record.stream_elements
         else {}
         for record in records

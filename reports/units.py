@@ -138,6 +138,11 @@ def change(old: int | None, new: int | None) -> str:
     return f"{percent:+.2f}%" if abs(percent) < 99.95 else f"{percent:+,.0f}%"
 
 
+def added(value: int) -> str:
+    """By how many bytes more, or fewer: `+12 B`, `-4,096 B`."""
+    return f"{value:+,} B"
+
+
 def percent(share: float | None) -> str:
     """A share of a whole, as a percentage: `12.5%`, `100.0%`, `-3.1%`."""
     return MISSING if share is None else f"{100 * share:.1f}%"

@@ -45,9 +45,12 @@ def moved(of: Move) -> str:
 
 
 def moved_by(of: Move) -> str:
-    """By how much a part moved: in times from twice on, else in percent; `new` and `gone` where it was not there."""
+    """By how much a part moved: in times from twice on, else in percent; `new` and `gone` where it was not there, and
+    bytes where `other` is below 0."""
     if of.old == 0 or of.new == 0:
         return "new" if of.old == 0 else "gone"
+    if of.old < 0 or of.new < 0:
+        return units.added(of.new - of.old)
     times = of.new / of.old
     return units.ratio(times) if times >= _TIMES or 0 < times <= 1 / _TIMES else units.change(of.old, of.new)
 

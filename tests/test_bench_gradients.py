@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from workloads import translator
 
+import bench
+from bdia.backprop.checkpoint import Checkpoint
 from bdia.backprop.stored import Stored
+from bdia.backprop.work import Work
+from bdia.methods import Method, get
 from bench.case import Case
 from bench.meters import MeterError
-from bench.meters.gradients import compare_gradients, measure_gradients
+from bench.meters.gradients import GradientReading, compare_gradients, measure_gradients
 from bench.workload import Workload, build
 
 
@@ -118,3 +128,104 @@ def test_a_twin_that_does_not_fit_is_no_fault_of_the_method(monkeypatch: pytest.
     assert reading.message is not None
     assert "ran out of memory" in reading.message
     assert all(parameter.grad is None for parameter in workload.model.parameters())
+
+
+def spoilt(*calls: int) -> Method:
+    """`checkpoint`, with the gradient of these calls' y wrong by a few bits."""
+
+    class Spoilt(Checkpoint):
+        def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
+            y = super().run(work, x, gamma)
+            if work.number in calls:
+                y.register_hook(lambda grad: grad * (1 + 2.0**-20))
+            return y
+
+    return replace(get("checkpoint"), name="spoilt", strategy=Spoilt)
+
+
+@pytest.mark.parametrize(("calls", "block"), [((0,), 0), ((2,), 2), ((3,), 3), ((1, 3), 3)])
+def test_the_highest_block_that_goes_wrong_is_named(workload: Workload, calls: Iterable[int], block: int) -> None:
+    """A wrong gradient goes down through all blocks below; where it began is the block to look at."""
+    reading = measure_gradients(workload, spoilt(*calls), seed=0)
+    assert reading.gradient_error is not None
+    assert 0.0 < reading.gradient_error < 1e-5
+    assert (reading.gradient_block, reading.message) == (block, None)
+
+
+def test_the_blocks_of_an_encoder_decoder_are_numbered_through(workload: Workload) -> None:
+    """Of two chains of two and three blocks, the decoder's second is block 3."""
+    assert measure_gradients(translator(workload), spoilt(3), seed=0).gradient_block == 3
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x).tanh()
+
+
+class Looped(nn.Module):
+    """Two blocks, run three times over, as ALBERT does with one; a head, and a bias below them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(5))
+        self.layers = nn.ModuleList(Block() for _ in range(2))
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.bias
+        for block in (*self.layers, *self.layers, *self.layers):
+            x = block(x)
+        y: Tensor = self.head(x)
+        return y
+
+
+def looped(**options: Any) -> Workload:
+    torch.manual_seed(0)
+    return bench.Workload(Looped(), torch.randn(3, 5), lambda model, x: model(x).square().mean(), **options)
+
+
+def test_a_block_that_is_called_again_counts_by_its_last_call() -> None:
+    """The gradient of the second call of the first block reaches its parameters, and both blocks' below."""
+    workload = looped()
+    assert measure_gradients(workload, "bdia", 9, seed=0) == GradientReading(0.0)
+    assert measure_gradients(workload, spoilt(4), seed=0).gradient_block == 5  # through the first calls of the other
+    assert measure_gradients(workload, spoilt(0), seed=0).gradient_block == 4
+
+
+def test_what_differs_in_no_block_is_named() -> None:
+    """A gradient that is wrong above or below all blocks has no block, and a message instead."""
+    workload, passes = looped(), itertools.count()
+
+    def second(grad: Tensor) -> Tensor:
+        return grad * 2 if next(passes) else grad
+
+    workload.model.bias.register_hook(second)
+    reading = measure_gradients(workload, "checkpoint", seed=0)
+    assert reading.gradient_block is None
+    assert reading.gradient_error
+    assert reading.message == "only gradients of no block differ, 1 of them, the first bias"
+
+
+def test_a_forward_that_differs_already_is_told() -> None:
+    """Then the top block is not where it went wrong: the message has both losses."""
+    passes = itertools.count()
+    workload = looped()
+    workload.model.head.register_forward_hook(lambda module, args, y: y + next(passes))
+    reading = measure_gradients(workload, "checkpoint", seed=0)
+    assert reading.gradient_block == 5
+    assert reading.message is not None
+    assert reading.message.startswith("the forward differs from the reference's already: loss ")
+
+
+def test_blocks_outside_the_models_tree_have_no_parameters_of_it(workload: Workload) -> None:
+    """Names are all that is known of parameters; those that lie in no block are of none."""
+    reference = {"a": torch.ones(2), "b": torch.ones(2)}
+    gradients = {"a": torch.ones(2), "b": torch.zeros(2)}
+    assert compare_gradients(gradients, reference, {"a": 0, "b": 4}).gradient_block == 4
+    assert compare_gradients(gradients, reference, {"a": 0}).gradient_block is None
+    assert compare_gradients(gradients, reference, {}).message is not None
+    assert compare_gradients(gradients, reference).gradient_block is None

@@ -99,7 +99,8 @@ def test_the_bytes_are_those_of_a_run(method: str) -> None:
     result = bench.measure(build(of), method, seed=1)
     for name in (
         "static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes", "reserved_bytes",
-        "blocks", "stream_elements", "loss_plain", "loss_method", "max_abs", "largest_bits",
+        "blocks", "stream_elements", "loss_plain", "loss_method", "max_abs", "largest_bits", "gradient_block",
+        "rounding_error", "rounding_block",
     ):  # fmt: skip
         assert getattr(result, name) == found.get(name), name
 

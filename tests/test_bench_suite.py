@@ -270,8 +270,10 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The nine suites are there, `quick` first."""
-    assert suite.names() == ("quick", "batch", "bits", "depth", "fig1", "model", "paper-gpt2", "paper-vit", "width")
+    """The ten suites are there, `quick` first."""
+    assert suite.names() == (
+        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "width",
+    )  # fmt: skip
 
 
 def test_fig1_runs_five_seeds_before_and_after_training() -> None:
@@ -346,3 +348,39 @@ def test_the_bits_suite_has_a_line_of_reference() -> None:
     cases = [plan.case for plan in suite.load("bits").plans({}, "cpu")]
     assert [case.bits for case in cases if case.method == "bdia-naive"] == [None]
     assert len({case.group() for case in cases}) == 1
+
+
+def test_tolerances_are_part_of_a_suite(tmp_path: Path) -> None:
+    """A suite's tolerances are kept as text, read again without its cases, and none where there is no such suite."""
+    path = tmp_path / "mine.toml"
+    table = '[tolerance]\npeak_bytes = "64KiB"\nactivation_bytes = 0\n[[cases]]\nmethod = "bdia"\n'
+    path.write_text('title = "x"\n' + table)
+    held = {"activation_bytes": "0", "peak_bytes": "64KiB"}
+    assert suite.load(str(path)).tolerance == suite.tolerance(str(path)) == held
+    path.write_text("nonsense = 1\n" + table)
+    assert suite.tolerance(str(path)) == held
+    assert suite.tolerance(str(tmp_path / "none.toml")) is suite.tolerance("none") is None
+    assert suite.tolerance("quick") == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('peak_byte = "1"', r"\[tolerance\]: unknown metric 'peak_byte': did you mean 'peak_bytes'"),
+        ('gradient_error = "1%"', r"\[tolerance\]: gradient_error '1%': expected a factor"),
+        ("peak_bytes = [1]", r"\[tolerance\]: peak_bytes \[1\]: expected a share"),
+        ("peak_bytes = true", r"\[tolerance\]: peak_bytes True: expected a share"),
+    ],
+)
+def test_a_tolerance_that_is_none_is_refused_before_anything_runs(tmp_path: Path, line: str, said: str) -> None:
+    """A mistake in a suite's tolerances is one line with file, table and metric, when it is loaded as when it is
+    judged by."""
+    path = tmp_path / "mine.toml"
+    path.write_text(f'title = "x"\n[tolerance]\n{line}\n[[cases]]\nmethod = "bdia"\n')
+    for read in (suite.load, suite.tolerance):
+        with pytest.raises(UsageError, match=said) as caught:
+            read(str(path))
+        assert "\n" not in str(caught.value)
+    path.write_text('title = "x"\ntolerance = 5\n[[cases]]\nmethod = "bdia"\n')
+    with pytest.raises(UsageError, match=r"tolerance"):
+        suite.load(str(path))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
+from xml.etree import ElementTree
 
 import msgspec
 import pandas as pd
@@ -176,7 +177,11 @@ def error_of(answer: Answer, code: int) -> str:
         ("report x --size 3x2", "--figure NAME"),
         ("compare nowhere elsewhere", "nowhere: no results.jsonl there"),
         ("compare a b --tolerance lots", "tolerance 'lots': expected a share such as 0.5%"),
-        ("check x", "missing option '--baseline'"),
+        ("check x", "give --baseline FILE for a run that is measured, or --against REV for a suite; not both"),
+        ("check x --baseline b --against r", "not both"),
+        ("check x --against r --update", "--update renews a baseline, and --against has none"),
+        ("check x --baseline b --depth 4 --out d", "--depth, --out: of check --against alone"),
+        ("check x --baseline b --update --junit j.xml", "--update comes to no verdict"),
     ],
 )
 def test_bad_input_is_one_line(bench: Bench, line: str, said: str) -> None:
@@ -235,6 +240,16 @@ def test_a_run_ends_with_tables_a_verdict_and_figures(
     assert "[6/6] bdia depth=4 " in err
     assert len((tmp_path / "here" / "results.jsonl").read_text().splitlines()) == 6
     assert {path.suffix for path in (tmp_path / "here" / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_a_run_remembers_what_its_suite_tolerates(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, suite_file: Path
+) -> None:
+    """The tolerances of the suite are in `run.json`, so that the directory is enough to judge the run by."""
+    make_up(monkeypatch)
+    suite_file.write_text(SUITE + '[tolerance]\npeak_bytes = "1KiB"\n')
+    assert bench("run", suite_file, "--out", "here")[0] == 0
+    assert json.loads(Path("here/run.json").read_text())["tolerance"] == {"peak_bytes": "1KiB"}
 
 
 def test_the_directory_is_named_after_suite_and_time(
@@ -643,6 +658,65 @@ def test_check_without_a_baseline_has_a_code_of_its_own(bench: Bench, finished: 
     Path("b.json").write_text(Path("b.json").read_text().replace('"threads": 2', '"threads": 8'))
     text = error_of(bench("check", finished, "--baseline", "b.json"), 4)
     assert "threads 8 there, 2 here" in text
+
+
+def test_check_ends_with_its_json_line(bench: Bench, finished: str) -> None:
+    """`--json` makes the verdict the last line of stdout, below what people read, with the exit code in it."""
+    bench("check", finished, "--baseline", "b.json", "--update")
+    finish("head", heavier)
+    _, said, _ = bench("check", "head", "--baseline", "b.json")
+    code, out, err = bench("check", "head", "--baseline", "b.json", "--json")
+    assert (code, err) == (1, "")
+    *above, last = out.splitlines(keepends=True)
+    assert "".join(above) == said
+    found = json.loads(last)
+    assert (found["verdict"], found["exit_code"], found["run"], found["baseline"]) == ("failed", 1, "head", "b.json")
+    assert [one["verdict"] for one in found["comparisons"]].count("worse") == found["counts"]["worse"] > 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        ("check {finished} --baseline none.json --json", 4, "no baseline none.json"),
+        ("check nowhere --baseline b.json --json", 2, "nowhere"),
+        ("check {finished} --json", 2, "give --baseline FILE"),
+        ("check {finished} --baseline b.json --json --junti x.xml", 2, "did you mean --junit"),
+        ("check {finished} --baseline b.json --json --junit /dev/null/x.xml", 2, "--junit '/dev/null/x.xml'"),
+        ("check {finished} --against HEAD --json", 2, "--against: not a git repository"),
+    ],
+)
+def test_an_error_of_check_is_json_as_well(
+    bench: Bench, finished: str, monkeypatch: pytest.MonkeyPatch, line: str, code: int, said: str
+) -> None:
+    """Where a check comes to no verdict, the last line says why, beside the line on stderr; GitHub is told too."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(Path.cwd().parent))
+    bench("check", finished, "--baseline", "b.json", "--update")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    answer, out, err = bench(*line.format(finished=finished).split())
+    *_, annotation, last = out.splitlines()
+    found = json.loads(last)
+    assert (answer, found["verdict"], found["exit_code"], found["comparisons"]) == (code, "error", code, [])
+    assert said in found["error"]
+    assert err == f"bdia-bench: {found['error']}\n"
+    assert annotation.startswith("::error title=bdia-bench check::")
+
+
+def test_check_writes_junit_and_tells_github(bench: Bench, finished: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--junit` writes its file whatever the verdict, and GitHub gets its summary and annotations."""
+    bench("check", finished, "--baseline", "b.json", "--update")
+    finish("head", heavier)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "summary.md")
+    code, out, err = bench("check", "head", "--baseline", "b.json", "--junit", "ci/junit.xml")
+    assert (code, err) == (1, "")
+    assert ElementTree.parse("ci/junit.xml").getroot().find("testsuite/testcase/failure") is not None
+    assert "::error title=peak_bytes worse::" in out
+    assert Path("summary.md").read_text().startswith("## Memory gate: ")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/null/summary.md")
+    code, out, err = bench("check", finished, "--baseline", "b.json", "--junit", "ci/junit.xml")
+    assert code == 0
+    assert ElementTree.parse("ci/junit.xml").getroot().find("testsuite/testcase/failure") is None
+    assert err.startswith("bdia-bench: no summary in GITHUB_STEP_SUMMARY: /dev/null/summary.md: ")
 
 
 def test_the_formats_are_those_of_the_reports() -> None:

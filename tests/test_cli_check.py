@@ -358,8 +358,10 @@ def test_compare_takes_baselines_and_shows_the_law(bench: Bench, base: str) -> N
     tables = {answer[1].rpartition("\n\n")[0] for answer in answers}
     assert [answer[0] for answer in answers] == [0] * 4
     assert len(tables) == 1
-    assert "side_bits of blocks 1-11" in tables.pop()
-    assert "bdia: worse, bits_per_activation 1.00 → 8.00 (side_bits of blocks 1-23)" in answers[0][1]
+    shown = tables.pop()
+    assert "side_bits of blocks 1-11: bdia depth=12" in shown
+    assert "bdia: worse, bits_per_activation 1.00 → 8.00 (side_bits of blocks 1-23)" in shown
+    assert "…" not in shown
     assert answers[3][1].splitlines()[-1] == "b.json -> head.json: 22 same, 7 worse"
 
 

@@ -16,7 +16,7 @@ LAYERS = ("bdia", "bench", "reports", "cli")
 SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob("*.py")), ROOT / "cli.py"]
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
-    "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.errors", "bench.record",
+    "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.errors", "bench.record",
     "bench.examination", "bench.gamma", "bench.store", "bench.suite", "bdia", "bdia.errors", "bdia.methods", "cli",
 )  # fmt: skip
 

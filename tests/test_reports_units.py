@@ -76,3 +76,34 @@ def test_a_column_of_bytes_shares_one_unit() -> None:
     assert units.ByteScale.of([64, 900]) == units.ByteScale("B", 0)
     assert units.ByteScale.of([None]).number(None) == "—"
     assert units.ByteScale.of([0, None, 0]) == units.ByteScale("B", 0)
+
+
+@pytest.mark.parametrize(
+    ("sums", "terms", "unit", "decimals"),
+    [
+        ([100 * 2**20, None], [40 * 2**10, 100 * 2**20], "MiB", 3),
+        ([100 * 2**20], [200 * 2**10], "MiB", 2),
+        # A speck has no say, nor has one below 0; neither do whole bytes get decimals.
+        ([100 * 2**20], [512, -512, 0, 30 * 2**20], "MiB", 2),
+        ([900], [64], "B", 0),
+        ([], [], "B", 0),
+    ],
+)
+def test_parts_share_the_unit_of_their_sums(sums: list[int | None], terms: list[int], unit: str, decimals: int) -> None:
+    """The unit is that of the sums, with as many decimals as their smaller parts need."""
+    assert units.ByteScale.of_sums(sums, terms) == units.ByteScale(unit, decimals)
+
+
+@given(st.integers(min_value=-(2**45), max_value=2**45), st.sampled_from(["B", "KiB", "MiB", "GiB"]))
+def test_no_size_but_zero_is_shown_as_zero(value: int, unit: str) -> None:
+    """What would round to nothing is less than the last digit, and said to be."""
+    text = units.ByteScale(unit, 0 if unit == "B" else 2).number(value)
+    assert (text == "0") == (value == 0)
+    assert text.lstrip("-") not in ("0.00", "0.0")
+
+
+def test_many_values_are_told_by_their_ends() -> None:
+    """A few are listed, many are their ends and how many they are."""
+    assert units.values([6, 12, 24]) == "6, 12, 24"
+    assert units.values([50_304]) == "50,304"
+    assert units.values([2, 4, 8, 16, 32]) == "2–32 (5)"

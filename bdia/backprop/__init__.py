@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from torch import Tensor
@@ -14,6 +15,21 @@ if TYPE_CHECKING:
 Kept = Literal["side_bits", "rng_states"]
 
 
+@dataclass(frozen=True)
+class Step:
+    """One step of a rule: what it was taken from, and where it led."""
+
+    name: str
+    """Of the block."""
+    given: Tensor | None
+    """The model's x_0 [B, …], where the chain begins with this call."""
+    before: State
+    y: Tensor
+    """[B, …], what the block made of x_k, in the stream's dtype."""
+    gamma: Tensor | None
+    after: State
+
+
 class Watcher:
     """Sees what a forward makes and a backward rebuilds. For measuring, not for training; a subclass overrides what it
     wants to see. Tensors are detached, and the engine's own: to be looked at, not to be kept or changed.
@@ -23,6 +39,9 @@ class Watcher:
 
     def forwarded(self, call: int, x: Tensor) -> None:
         """x_k [B, …] as it enters a block."""
+
+    def stepped(self, call: int, step: Step) -> None:
+        """The step that the rule took once the block had run."""
 
     def kept(self, call: int, part: Kept, held: Tensor) -> None:
         """What the call keeps beside activations: packed side bits, or the state of a generator."""
@@ -47,6 +66,13 @@ class Numbered:
         self._watcher.forwarded(number, x.detach())
         return number
 
+    def stepped(
+        self, number: int, name: str, given: Tensor | None, before: State, y: Tensor, gamma: Tensor | None, after: State
+    ) -> None:
+        """Shows the step of the call of that number."""
+        given = None if given is None else given.detach()
+        self._watcher.stepped(number, Step(name, given, _detached(before), y.detach(), gamma, _detached(after)))
+
     def kept(self, number: int | None, part: Kept, held: Tensor) -> None:
         """Shows what the call of that number keeps; a call from before has none."""
         if number is not None:
@@ -60,6 +86,10 @@ class Numbered:
         """Shows x_k of the call of that number as it was rebuilt; a call from before has none."""
         if number is not None:
             self._watcher.rebuilt(number, x)
+
+
+def _detached(state: State) -> State:
+    return tuple(None if x is None else x.detach() for x in state)
 
 
 class Recording(Protocol):

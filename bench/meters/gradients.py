@@ -6,14 +6,14 @@ import contextlib
 import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bdia
-from bdia.backprop import rng
+from bdia.backprop import Step, Watcher, rng
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -32,8 +32,32 @@ class GradientReading:
 
     gradient_error: float | None
     """||g − r|| / ||r|| over all parameters together, in float64; 0.0 exactly where each is `torch.equal`."""
-    message: str | None
-    """Why there is no error to give, where there is none."""
+    message: str | None = None
+    """Why there is no error to give, where there is none; what differs where it lies in no block, or where it is the
+    forward already."""
+    gradient_block: int | None = None
+    """The highest block with a parameter whose gradient is not `torch.equal` to the reference's, as `reconstruction`
+    numbers blocks: what lies above it is right. None where there is none."""
+
+
+class Lasts(Watcher):
+    """A watcher that remembers the last call of each block, by its name."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+
+    def stepped(self, call: int, step: Step) -> None:
+        self.calls[step.name] = call
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One forward and backward."""
+
+    loss: float
+    gradients: dict[str, Tensor | None]
+    blocks: dict[str, int]
+    """By parameter: the number of its block's last call. Those of no block are not among them."""
 
 
 def measure_gradients(
@@ -61,20 +85,27 @@ def measure_gradients(
     put_on = functools.partial(attach, workload, bits=bits, gamma=gamma, seed=seed)
     with _repeatable(device):
         with rng.restored(before, device):
-            gradients = _gradients(workload, put_on(chosen, verify=verify), unguarded=not verify)
+            ours = _pass(workload, put_on(chosen, verify=verify), unguarded=not verify)
         try:
             with rng.restored(before, device):
-                reference = _gradients(workload, put_on(chosen.twin()))
+                theirs = _pass(workload, put_on(chosen.twin()))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             workload.model.zero_grad(set_to_none=True)
             return GradientReading(None, "the same rule with stored activations ran out of memory: no gradient error")
-    return compare_gradients(gradients, reference)
+    reading = compare_gradients(ours.gradients, theirs.gradients, theirs.blocks)
+    if reading.gradient_error and ours.loss != theirs.loss:
+        forward = f"the forward differs from the reference's already: loss {ours.loss:.9g} against {theirs.loss:.9g}"
+        return replace(reading, message=forward)
+    return reading
 
 
-def compare_gradients(gradients: Gradients, reference: Gradients) -> GradientReading:
-    """The relative L2 error of `gradients` against `reference`, over parameters of the same names.
+def compare_gradients(
+    gradients: Gradients, reference: Gradients, blocks: Mapping[str, int] | None = None
+) -> GradientReading:
+    """The relative L2 error of `gradients` against `reference`, over parameters of the same names. `blocks` has the
+    block of each parameter that lies in one.
 
     Raises: MeterError where only one of the two has a gradient.
     """
@@ -92,13 +123,18 @@ def compare_gradients(gradients: Gradients, reference: Gradients) -> GradientRea
     if broken:
         some = f"{len(broken)} of {len(pairs)} parameters, the first {broken[0]}"
         return GradientReading(None, f"gradients are not finite in {some}")
-    if all(torch.equal(ours, theirs) for ours, theirs in pairs.values()):
-        return GradientReading(0.0, None)
+    unequal = [name for name, pair in pairs.items() if not torch.equal(*pair)]
+    if not unequal:
+        return GradientReading(0.0)
+    highest = max((blocks[name] for name in unequal if name in blocks), default=None) if blocks else None
+    message = None
+    if blocks is not None and highest is None:
+        message = f"only gradients of no block differ, {len(unequal)} of them, the first {unequal[0]}"
     error = _norm(ours.double() - theirs.double() for ours, theirs in pairs.values())
     scale = _norm(theirs.double() for _, theirs in pairs.values())
     if scale == 0.0:
-        return GradientReading(None, "the reference gradients are all 0, so there is no relative error")
-    return GradientReading(error / scale, None)
+        return GradientReading(None, "the reference gradients are all 0, so there is no relative error", highest)
+    return GradientReading(error / scale, message, highest)
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:
@@ -106,14 +142,25 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _gradients(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> dict[str, Tensor | None]:
-    """Gradients by parameter with a method on, which is taken off again."""
-    workload.model.zero_grad(set_to_none=True)
-    with attached, attached.unguarded() if unguarded else contextlib.nullcontext():
-        torch.autograd.backward(workload.loss(workload.model, workload.batch))
-    gradients = {name: parameter.grad for name, parameter in workload.model.named_parameters()}
-    workload.model.zero_grad(set_to_none=True)
-    return gradients
+def _pass(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> _Pass:
+    """A forward and backward with a method on, which is taken off again."""
+    lasts, model = Lasts(), workload.model
+    model.zero_grad(set_to_none=True)
+    with attached, attached.observing(lasts), attached.unguarded() if unguarded else contextlib.nullcontext():
+        loss = workload.loss(model, workload.batch)
+        torch.autograd.backward(loss)
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    return _Pass(float(loss.detach()), gradients, _blocks_of(model, lasts.calls))
+
+
+def _blocks_of(model: nn.Module, calls: Mapping[str, int]) -> dict[str, int]:
+    """The block of each parameter, given the last call of each block; of a shared one, the highest."""
+    modules, blocks = dict(model.named_modules()), dict[int, int]()
+    for name, call in sorted(calls.items(), key=lambda item: item[1]):
+        if name in modules:  # blocks may be given that are not in the model's tree
+            blocks |= {id(parameter): call for parameter in modules[name].parameters()}
+    return {name: blocks[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in blocks}
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
-"""What a method does to the loss, and what else one training forward tells: the stream's format and its headroom.
+"""What a method does to the loss, and what else one training forward tells: the stream's format, its headroom, and
+how it was rounded.
 
 A gradient error of 0 is exact for the method's own function. For BDIA that is another function than the plain
 transformer's: its loss on weights that were trained as one starts elsewhere.
@@ -12,11 +13,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bdia.backprop import Watcher, rng
+from bdia import distributions
+from bdia.backprop import Step, Watcher, rng
 from bdia.distributions import Gamma
-from bdia.methods import Method
+from bdia.methods import Method, get
 from bdia.quantize import Headroom
 from bench.attaching import attach
+from bench.meters import rounding
+from bench.meters.rounding import Rounding, RoundingReading
 
 if TYPE_CHECKING:
     from bench.workload import Workload
@@ -37,17 +41,26 @@ class LossReading:
     blocks: int
     headroom: Headroom | None
     """None for a method that does not quantise."""
+    rounding: RoundingReading | None
+    """None for a method that does not, or by other equations than (18)-(21)."""
 
 
 class Glance(Watcher):
-    """A watcher that remembers what the stream is like where it enters the first block."""
+    """A watcher that remembers what the stream is like where it enters the first block, and passes its steps on."""
 
     dtype: str | None = None
     elements: int | None = None
 
+    def __init__(self, rounding: Rounding | None = None) -> None:
+        self._rounding = rounding
+
     def forwarded(self, call: int, x: Tensor) -> None:
         if self.dtype is None:
             self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+
+    def stepped(self, call: int, step: Step) -> None:
+        if self._rounding is not None:
+            self._rounding.stepped(call, step)
 
 
 def measure_loss(
@@ -64,10 +77,12 @@ def measure_loss(
     """
     device = workload.device
     before = rng.state_of(device)
-    glance = Glance()
+    chosen = get(method) if isinstance(method, str) else method
+    watcher = rounding.watch(chosen, bits, distributions.parse(gamma))
+    glance = Glance(watcher)
     with torch.no_grad():
         with (
-            attach(workload, method, bits=bits, gamma=gamma, seed=seed) as handle,
+            attach(workload, chosen, bits=bits, gamma=gamma, seed=seed) as handle,
             handle.observing(glance),
             handle.unguarded(),
             rng.restored(before, device),
@@ -75,5 +90,6 @@ def measure_loss(
             with_method = float(workload.loss(workload.model, workload.batch))
         plain = float(workload.loss(workload.model, workload.batch))
     return LossReading(
-        plain, with_method, glance.dtype, glance.elements, sum(map(len, handle.chains)), handle.headroom
+        plain, with_method, glance.dtype, glance.elements, sum(map(len, handle.chains)), handle.headroom,
+        None if watcher is None else watcher.reading(),
     )  # fmt: skip

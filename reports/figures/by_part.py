@@ -41,6 +41,8 @@ _LEGEND_COLUMNS = 3
 _SEEN_POINTS = 2.0
 """A part narrower than this, in points, is told by a number of its own, as colour alone may not be seen."""
 _CHARACTER_POINTS = 4.1
+_NAME = 16
+"""Characters of a method's name that a column of a page has room for; a longer one makes the figure wider."""
 _ALWAYS: Final[tuple[PartName, ...]] = ("side_bits",)
 """Named in the legend even where it is too thin to be seen: it is told by its number."""
 
@@ -87,7 +89,8 @@ def memory_parts_setting(frame: Table) -> str:
 
 
 def memory_parts_size(frame: Table) -> tuple[float, float]:
-    """Inches, width and height, that `memory_parts` needs: a column wide, and as high as there are bars."""
+    """Inches, width and height, that `memory_parts` needs: a column wide, wider for a long name, and as high as
+    there are bars."""
     found = rows(frame)
     chosen = _chosen(found)
     return _size(_numbers(chosen), _setting(found, chosen))
@@ -169,7 +172,9 @@ def _size(numbers: pd.DataFrame, setting: str) -> tuple[float, float]:
     figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
     legend = -(-names // _LEGEND_COLUMNS) + bool(setting)
     height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
-    return style.COLUMN[0], round(height, 2)
+    longest = max((len(method) for method in numbers["method"]), default=0)
+    width = style.COLUMN[0] + max(0, longest - _NAME) * _CHARACTER_POINTS / 72
+    return round(width, 2), round(height, 2)
 
 
 def _parts_of(numbers: pd.DataFrame) -> tuple[PartName, ...]:

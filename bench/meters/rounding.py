@@ -1,0 +1,120 @@
+"""Does the forward round as eqs. 18-21 say? Each step again in float64, by arithmetic of its own.
+
+A Q_l that is wrong in the forward and in the backward alike rebuilds every bit and gives exact gradients, of another
+function. So nothing here is the library's: v and the first term of (21) are computed anew from the states, γ and the
+block's output, and what is left of x₊ is the rounding of v. The nearest multiple of 2^-l is at most half of it away.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bdia import distributions
+from bdia.backprop import Step, Watcher
+from bdia.distributions import Gamma
+from bdia.methods import Method
+from bdia.updates import QuantisedBdia
+
+OFF_GRID = 1.0
+"""The error of an x that is no multiple of 2^-l, where it would be less: it was not rounded at all."""
+
+
+@dataclass(frozen=True)
+class RoundingReading:
+    """The rounding of one forward."""
+
+    rounding_error: float | None
+    """Largest |Q_l[v] − v| / 2^-l over all steps and elements: ½, and what fp32 adds to v. None where not finite."""
+    rounding_block: int | None
+    """The block of that step, as `reconstruction` numbers them: the first, of several."""
+    message: str | None
+    """Where a state first is no multiple of 2^-l."""
+
+
+class Rounding(Watcher):
+    """Watches a forward with a rule of eqs. 18-21, of l = `bits` and γ drawn from `gamma`."""
+
+    def __init__(self, bits: int, gamma: Gamma) -> None:
+        self._bits = bits
+        self._side_bits = distributions.side_bits(gamma)
+        self._errors: dict[int, Tensor] = {}
+        self._off_grid: dict[int, Tensor] = {}
+
+    def stepped(self, call: int, step: Step) -> None:
+        """Takes the step of block `call`. Nothing waits for the device."""
+        before, x = (None if held is None else self._units(held) for held in step.before)
+        after = self._units(_last(step.after))
+        assert x is not None
+        y = self._units(step.y)
+        if before is None:  # (19): x_1 = x_0 + Q_l[h]
+            first, v = x, y - x
+        else:  # (21): x₊ = Q_l[γ(x₋ + s·2^-l)] + Q_l[v]
+            assert step.gamma is not None
+            gamma = step.gamma.double()
+            first = self._first(before, gamma)
+            v = (1 - gamma) * x + (1 + gamma) * (y - x)
+        errors = [(after - first - v).abs()]
+        grid = [after]
+        if step.given is not None:  # (18): x_0 = Q_l[x_0]
+            errors.append((x - self._units(step.given)).abs())
+            grid.append(x)
+        off = [values != values.round() for values in grid]
+        self._errors[call] = torch.stack(
+            [_largest(error, beside) for error, beside in zip(errors, off, strict=True)]
+        ).max()
+        self._off_grid[call] = torch.stack([beside.any() for beside in off]).any()
+
+    def reading(self) -> RoundingReading | None:
+        """What was seen; None where no step was."""
+        if not self._errors:
+            return None
+        calls = sorted(self._errors)
+        errors = torch.stack([self._errors[call] for call in calls]).tolist()
+        broken = [call for call, error in zip(calls, errors, strict=True) if not math.isfinite(error)]
+        off = torch.stack([self._off_grid[call] for call in calls]).tolist()
+        beside = [call for call, is_off in zip(calls, off, strict=True) if is_off and call not in broken]
+        message = None
+        if beside:
+            message = f"x of block {beside[0]} is no multiple of 2^-{self._bits}: it is not rounded as eq. 17 says"
+        if broken:
+            return RoundingReading(None, broken[0], message)
+        largest = max(errors)
+        return RoundingReading(largest, calls[errors.index(largest)], message)
+
+    def _first(self, before: Tensor, gamma: Tensor) -> Tensor:
+        """The first term of (21), in units of 2^-l."""
+        if self._side_bits is None:
+            # No shift makes this product a multiple, so (21) rounds it as well; the product is one of fp32.
+            return (gamma * before).float().double().round()
+        modulus = 2**self._side_bits
+        # A whole number of units but for an x₋ that is not on the grid; NaN has no integer, and shows in v.
+        excess = before.nan_to_num().round().long().remainder(modulus)
+        s = torch.where(2 * excess >= modulus, modulus - excess, -excess) if modulus > 1 else 0 * excess
+        return gamma * (before + s)
+
+    def _units(self, x: Tensor) -> Tensor:
+        """x / 2^-l in float64: exact."""
+        return x.double() * 2.0**self._bits
+
+
+def watch(method: Method, bits: int | None, gamma: Gamma) -> Rounding | None:
+    """A watcher for `method` where its rule is that of eqs. 18-21; None for another, which rounds otherwise or not."""
+    if bits is None or not method.quantised or not isinstance(method.make_rule(bits, gamma), QuantisedBdia):
+        return None
+    return Rounding(bits, gamma)
+
+
+def _largest(error: Tensor, off_grid: Tensor) -> Tensor:
+    if not error.numel():
+        return error.new_zeros(())
+    return torch.where(off_grid, error.clamp_min(OFF_GRID), error).max()
+
+
+def _last(state: tuple[Tensor | None, ...]) -> Tensor:
+    x = state[-1]
+    assert x is not None
+    return x
