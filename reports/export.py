@@ -48,9 +48,9 @@ def csv(frame: pd.DataFrame) -> str:
     """A line a case. A field has one value: lists, such as `step_seconds`, are left to JSON, and of the parts of a
     figure each has the bytes over all blocks, as in `peak_parts.side_bits`."""
     scalars = frame[[name for name in frame.columns if frame[name].dtype != object]]
-    return pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns").to_csv(
-        index=False, lineterminator="\n"
-    )
+    table = pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns")
+    # As plain objects they are written the same, in half the time.
+    return table.astype(object).to_csv(index=False, lineterminator="\n")
 
 
 def _parts(frame: pd.DataFrame, field: str) -> pd.DataFrame:

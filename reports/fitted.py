@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,10 +24,11 @@ _LEGEND = (
 def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
     """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any. Of
     more than `limit` such rows an excerpt: how the table begins, then those that are no line."""
+    others = operator.itemgetter(*(axis for axis in AXES if axis != "depth"))
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["bits_per_activation"] is not None:
-            series.setdefault(tuple(row[axis] for axis in AXES if axis != "depth"), []).append(row)
+            series.setdefault(others(row), []).append(row)
     if not series:
         return None
     firsts = [members[0] for members in series.values()]
