@@ -15,23 +15,24 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 import typer.main
 
 from bdia.errors import BdiaError
-from bench import axes, errors, suite
+from bench import axes, errors, limits, signals, skipping, suite
 from bench.errors import BenchError, UsageError
 from bench.tolerance import Tolerances
 
 if TYPE_CHECKING:
     from bench.baseline import StoredRun
+    from bench.record import Record
     from bench.sides import Side
     from reports.figures import Drawn
 
 PROGRAM = "bdia-bench"
-FORMATS = ("table", "markdown", "csv", "json", "latex")
+FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 PICTURES = ("png", "svg", "pdf")
 GARBAGE_AT = 100_000
 """New objects after which the collector of garbage has a look at them."""
@@ -51,7 +52,10 @@ def main() -> None:
     # What a command reads and prints stays until it ends. Looking it through for cycles again and again, as there comes
     # to be more of it, takes a quarter of the time of a report on many records.
     gc.set_threshold(GARBAGE_AT)
-    sys.exit(execute(sys.argv[1:]))
+    _open_standard_streams()
+    with signals.heeded():
+        code = execute(sys.argv[1:])
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -60,11 +64,13 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = _answer(arguments)
         sys.stdout.flush()
+    except KeyboardInterrupt as interrupt:
+        return _refuse(arguments, "interrupted", errors.EXIT_BY_SIGNAL + signals.number(interrupt))
     except BrokenPipeError:
         # Whoever read has left, as `head` does.
-        _abandon_stdout()
+        _abandon(sys.stdout)
     except OSError as error:
-        _abandon_stdout()
+        _abandon(sys.stdout)
         where, why = error.filename or "the output", error.strerror or error
         return _fail(f"{where}: {why}; give a place that can be written", errors.EXIT_USAGE)
     return code
@@ -82,8 +88,6 @@ def _answer(arguments: Sequence[str]) -> int:
         return _refuse(arguments, error, error.exit_code)
     except BdiaError as error:
         return _refuse(arguments, error, errors.EXIT_USAGE)
-    except KeyboardInterrupt:
-        return _refuse(arguments, "interrupted", errors.EXIT_INTERRUPTED)
     except Exception as error:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
@@ -101,9 +105,24 @@ def _refuse(arguments: Sequence[str], error: object, code: int) -> int:
     return _fail(error, code)
 
 
-def _abandon_stdout() -> None:
-    """Points stdout at nothing: Python would complain once more of what is left when it flushes at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _abandon(stream: TextIO) -> None:
+    """Points a stream at nothing: Python would complain once more of what is left when it flushes at exit."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
+def _open_standard_streams() -> None:
+    """Where one was closed, the next file opened would take its place, and what is meant for it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdin, sys.stdout, sys.stderr = (
+        stream or os.fdopen(number, mode)
+        for number, (stream, mode) in enumerate(((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")))
+    )
 
 
 def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
@@ -211,6 +230,18 @@ def run_command(
     verify: Annotated[
         bool, typer.Option("--verify", help="Check every rebuilt activation; what it costs is in the figures.")
     ] = False,
+    no_skip: Annotated[
+        bool, typer.Option(skipping.OPTION, help="Measure what is larger than a case that ran out of memory, too.")
+    ] = False,
+    memory_limit: Annotated[
+        limits.Limit | None,
+        typer.Option(
+            limits.OPTION,
+            metavar="SIZE",
+            parser=limits.parse,
+            help="Memory a measuring process may have on a CPU, as in 4GiB; what needs more is a row, oom.",
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -218,7 +249,7 @@ def run_command(
 
     request = session.Request(
         suite=name, axes=given, arguments=context.obj, data=data, out=out, timeout_seconds=timeout, rounds=rounds,
-        warmup=warmup, resume=resume, rerun=rerun, verify=verify,
+        warmup=warmup, resume=resume, rerun=rerun, verify=verify, skip=not no_skip, memory_limit=memory_limit,
     )  # fmt: skip
     prepared = session.prepare(request)
     if dry_run:
@@ -229,23 +260,46 @@ def run_command(
 
     from reports.progress import Live
 
+    prepared = prepared.claimed()
     with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
-        summary = prepared.measure(live, _note)
-
-    from reports import figures, page
-    from reports.frame import frame
-    from reports.verdict import verdict
-
-    found = frame(summary.records)
-    page.show(found, "table", verdict(found))
-    folder = prepared.directory / "figures"
-    drawn = figures.save_all(found, folder)
-    _note_refused(drawn)
-    print(f"Figures: {folder if drawn.paths else 'none'}")
+        summary = prepared.measure(_unheard(live), _note)
+    try:
+        _show(summary.records, prepared.directory)
+    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
+        _abandon(sys.stdout)
+    except KeyboardInterrupt as interrupt:
+        kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
+        raise session.RunInterruptedError(interrupt, kept) from None
     if summary.failed:
         return errors.EXIT_FAILED_CASE
     measured = any(record.status == "ok" for record in summary.records)
     return errors.EXIT_OK if measured else errors.EXIT_NOTHING_MEASURED
+
+
+def _unheard(tell: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Tells as long as somebody reads. A run whose reader has left is measured to its end."""
+
+    def try_to_tell(event: Any) -> None:
+        try:
+            tell(event)
+        except OSError:
+            _abandon(sys.stderr)
+
+    return try_to_tell
+
+
+def _show(records: Sequence[Record], directory: Path) -> None:
+    """What a run ends with: tables, a verdict, figures."""
+    from reports import figures, page
+    from reports.frame import frame
+    from reports.verdict import verdict
+
+    found = frame(records)
+    page.show(found, "table", verdict(found))
+    folder = directory / "figures"
+    drawn = figures.save_all(found, folder)
+    _note_refused(drawn)
+    print(f"Figures: {folder if drawn.paths else 'none'}")
 
 
 @app.command("list")
@@ -285,15 +339,22 @@ def report_command(
         raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
     if caption and format_ in ("csv", "json"):
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
+    if caption and format_ == "html" and figure is None:
+        raise UsageError("--caption: a page of html tells all that a caption does; leave it out")
     if limit is not None and (figure is not None or format_ not in (None, "table")):
-        raise UsageError("--rows is of the tables in a terminal: every other --format has all rows")
+        raise UsageError("--rows is of tables in a terminal: leave it out, or take --format table")
     run = _load(directory)
 
     from reports import captions, page
     from reports.frame import frame
 
     found = frame(run.records)
-    if figure is None:
+    if figure is None and format_ == "html":
+        from reports import html
+
+        if (written := html.show(found, run.about, directory)) is not None:
+            _note(f"written: {written}")
+    elif figure is None:
         words = captions.caption(found, run.about) if caption else None
         page.show(found, format_ or "table", words, _limit(limit))
     if figure is not None or figures is not None:
@@ -507,7 +568,10 @@ def _print(lines: Iterable[str]) -> None:
 
 
 def _note(message: str) -> None:
-    print(f"{PROGRAM}: {message}", file=sys.stderr)
+    try:
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
+    except OSError:  # nobody reads it, and there is nobody to tell that to
+        _abandon(sys.stderr)
 
 
 def _note_refused(drawn: Drawn) -> None:

@@ -117,8 +117,10 @@ def measure(request: Request, say: Callable[[str], None]) -> Sides:
         with signals.heeded():
             return _measure(request, say)
     except KeyboardInterrupt as interrupt:
-        kept = "nothing is kept" if request.out is None else f"what was measured is in {request.out}"
-        raise RunInterruptedError(interrupt, f"{kept}; give the same command again") from None
+        kept = "nothing is kept; give the same command again"
+        if request.out is not None:
+            kept = f"what was measured is in {request.out}; to start again remove it, or give another --out"
+        raise RunInterruptedError(interrupt, kept) from None
 
 
 def judge(sides: Sides, tolerances: Tolerances, *, rated: bool = False, any_environment: bool = False) -> Verdicts:
@@ -128,7 +130,8 @@ def judge(sides: Sides, tolerances: Tolerances, *, rated: bool = False, any_envi
         rated: compare rate ratios as well.
         any_environment: compare all the same where a side's code measured in another environment.
 
-    Raises: BaselineError where the environments differ, as another number of threads would have it.
+    Raises: BaselineError where the environments differ, as another number of threads would have it, or rates were to be
+    compared and the commit has none.
     """
     base, head = sides.base, sides.head
     differing = baseline.differences(base.environment, head.environment, (f"in {sides.base_name}", f"in {HEAD}"))
@@ -138,6 +141,10 @@ def judge(sides: Sides, tolerances: Tolerances, *, rated: bool = False, any_envi
             "compare all the same with --allow-environment-mismatch"
         )
     paired = compare.Rates(rates.ratios(base.records), rates.ratios(head.records)) if rated else None
+    if paired is not None and not paired.old:
+        raise BaselineError(
+            f"--rates: nothing of {sides.base_name} was timed beside {rates.REFERENCE}; measure throughput"
+        )
     return check.judge(
         HEAD, sides.base_name, head.suite, base.records, head.records, tolerances, rates=paired, mismatch=differing
     )
@@ -184,8 +191,10 @@ def _repository() -> _Repository:
         path = Path(_git("rev-parse", "--show-toplevel")).resolve()
     except _GitError as error:
         raise UsageError(f"--against: {error}; start it in a checkout") from error
-    prefix = Path.cwd().resolve().relative_to(path)
-    return _Repository(path, prefix, path == ROOT or _common(ROOT) == _common(path) is not None)
+    here = Path.cwd().resolve()
+    if not here.is_relative_to(path):
+        raise UsageError(f"--against: {here} lies outside the checkout {path}; start it inside")
+    return _Repository(path, here.relative_to(path), path == ROOT or _common(ROOT) == _common(path) is not None)
 
 
 def _common(checkout: Path) -> Path | None:
@@ -311,7 +320,7 @@ def _loaded(directory: Path, name: str) -> StoredRun:
     except NothingMeasuredError as error:
         raise SideError(f"{name}: nothing was measured") from error
     except UsageError as error:
-        raise SideError(f"{name} cannot be compared: {error}") from error
+        raise BaselineError(f"{name} cannot be compared: {error}") from error
 
 
 def _refuse_used(out: Path | None) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import bdia
 from bdia.errors import HeadroomError, ReconstructionError
-from bench import resolve
+from bench import limits, resolve
 from bench.attaching import attach
 from bench.case import Case, Plan
 from bench.errors import BenchError
@@ -29,7 +29,7 @@ from bench.meters.memory import measure_memory, run_step
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
-from bench.protocol import Event, Finished, Job, Kind, Started
+from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import Status
 from bench.workload import Workload, build, train
 
@@ -47,6 +47,8 @@ def work(line: bytes) -> None:
         os.write(job.events, msgspec.json.encode(event) + b"\n")
 
     torch.set_num_threads(job.threads)
+    if job.memory_limit is not None:
+        limits.apply(job.memory_limit)
     if job.kind == "time":
         _time(job, tell)
         return
@@ -55,7 +57,7 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan))
+        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
 
 
@@ -111,13 +113,21 @@ def _rewind(workload: Workload, weights: Sequence[Tensor]) -> None:
                 value.zero_()
 
 
-def _measure(member: int, plan: Plan) -> Finished:
+def _measure(member: int, plan: Plan, tell: Callable[[Event], None]) -> Finished:
     """Everything but time. Memory comes first, in a process that has done nothing yet; it takes steps and does not
     depend on the weights, so what does depend on them is measured on a workload built anew."""
     fields: Fields = {}
     unsupported: str | None = None
     note: str | None = None
     wrong: tuple[Status, str] | None = None
+    at = ""
+
+    def begin(doing: str) -> None:
+        nonlocal at
+        if fields:  # what is there already is safe now, and a failure has something to be told from
+            at = f"while {doing}: "
+            tell(Measured(member, fields, doing))
+
     try:
         if "memory" in plan.measure:
             try:
@@ -125,11 +135,11 @@ def _measure(member: int, plan: Plan) -> Finished:
             except ReconstructionError as error:  # how wrong, and from which block down, is measured all the same
                 wrong = diagnosis(error)
             gc.collect()
-        beyond, note = _correctness(plan, fields)
+        beyond, note = _correctness(plan, fields, begin)
         unsupported = unsupported or beyond
     except Exception as error:  # whatever a model or a method raises is a row
         status, message = diagnosis(error)
-        return Finished(member, fields, status, message)
+        return Finished(member, fields, status, message if status == "unsupported" else at + message)
     if wrong is not None:
         return Finished(member, fields, *wrong)
     if unsupported is not None:
@@ -157,12 +167,13 @@ def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     fields.update(vars(reading))
 
 
-def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
-    """Adds what depends on the weights, at initial ones or after training.
+def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tuple[str | None, str | None]:
+    """Adds what depends on the weights, at initial ones or after training. `begin` hears what comes next.
 
     Returns why the case is unsupported, and a note on what could not be given, or None for each.
     """
     case, method = plan.case, resolve.method(plan.case.method)
+    begin("training" if case.train_steps else "measuring the loss")
     workload = _trained(plan)
     fields.update(_facts(workload, case))
     unsupported, note = _look(workload, plan, fields)
@@ -170,6 +181,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
     verify = plan.verify and unsupported is None
     options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
     if "reconstruction" in plan.measure:
+        begin("measuring reconstruction")
         torch.manual_seed(case.seed)
         reading = measure_reconstruction(workload, method, case.bits, **options)
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
@@ -177,6 +189,7 @@ def _correctness(plan: Plan, fields: Fields) -> tuple[str | None, str | None]:
         if reading.missing:
             note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
+        begin("measuring gradients")
         torch.manual_seed(case.seed)
         gradients = measure_gradients(workload, method, case.bits, **options)
         fields["gradient_error"], fields["gradient_block"] = gradients.gradient_error, gradients.gradient_block

@@ -6,13 +6,14 @@ Imports no torch.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 import bdia
 import bench
+from bench import data as datasets
 from bench import models, private, resolve
 from bench.case import Plan
 
@@ -33,6 +34,23 @@ def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmu
         warmup if timed else 0,
     )  # fmt: skip
     return hashlib.sha256(msgspec.json.encode(basis)).hexdigest()[:16]
+
+
+def of_all(
+    plans: Sequence[Plan], *, environment: str, code: str, rounds: int, warmup: int, threads: int
+) -> dict[Plan, str]:
+    """The fingerprints of a run's plans; the data of each is read once.
+
+    Raises: UsageError where data cannot be read.
+    """
+    digests = {path: datasets.digest(path) for path in {plan.case.data for plan in plans}}
+    return {
+        plan: of(
+            plan, environment=environment, code=code, data=digests[plan.case.data], rounds=rounds, warmup=warmup,
+            threads=threads,
+        )
+        for plan in plans
+    }  # fmt: skip
 
 
 def code_digest(roots: Iterable[Path] | None = None) -> str:

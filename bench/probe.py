@@ -7,14 +7,13 @@ import importlib
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from bench import models, supervise, worker
+from bench import models, signals, supervise, worker
 from bench.environment import Environment
 from bench.errors import BenchError, UsageError
 from bench.models import ModelSpec
@@ -81,12 +80,16 @@ def _ask(program: str, *arguments: str) -> tuple[int, str, str]:
     root = str(Path(__file__).resolve().parent.parent)
     theirs, line_of_life = os.pipe()
     try:
-        with subprocess.Popen(
-            [sys.executable, "-P", "-c", program, root, *arguments], stdin=theirs,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        ) as child:  # fmt: skip
+        with (
+            signals.deferred(),
+            subprocess.Popen(
+                [sys.executable, "-P", "-c", program, root, *arguments], stdin=theirs,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+            ) as child,
+        ):  # fmt: skip
             try:
-                output, errors = child.communicate()
+                with signals.lifted():
+                    output, errors = child.communicate()
             finally:
                 supervise.kill(child)
     finally:
@@ -97,7 +100,7 @@ def _ask(program: str, *arguments: str) -> tuple[int, str, str]:
 
 def answer(device: Asked, threads: str) -> None:
     """What the fresh process does: prints the environment, or why there is none, as the last line."""
-    threading.Thread(target=worker.exit_with_parent, daemon=True).start()
+    worker.live_with_parent()
     from bench import environment
 
     missing = None if device == "cpu" else cuda_problem()
@@ -111,7 +114,7 @@ def answer(device: Asked, threads: str) -> None:
 
 def answer_introduced(*names: str) -> None:
     """What the fresh process does for `introduce`: prints the specifications, or what is wrong, as the last line."""
-    threading.Thread(target=worker.exit_with_parent, daemon=True).start()
+    worker.live_with_parent()
     try:
         found = _Introduced([importlib.import_module(models.get(name).builder).introduce(name) for name in names])
     except UsageError as error:

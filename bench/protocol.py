@@ -29,6 +29,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     rounds: int
     warmup: int
     threads: int
+    memory_limit: int | None = None
+    """Bytes of private memory that the child may have."""
     events: int
     """File descriptor to write events to, so that what a model prints cannot spoil them."""
 
@@ -37,6 +39,15 @@ class Started(msgspec.Struct, frozen=True, tag="started"):
     """Member number `member` of the job begins; if the child dies now, it was this one."""
 
     member: int
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """What is measured of member number `member` so far, and what it is at now, such as `measuring gradients`: a
+    child that dies over it takes nothing of it along."""
+
+    member: int
+    fields: dict[str, Any]
+    doing: str
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
@@ -49,4 +60,4 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     message: str | None = None
 
 
-Event = Started | Finished
+Event = Started | Measured | Finished

@@ -36,6 +36,8 @@ class Record(Case, frozen=True, kw_only=True):
     suite: str
     fingerprint: str
     """Digest of the case, the environment, the code and the settings: what resuming goes by."""
+    code: str | None = None
+    """Digest of the sources of `bdia` and `bench` that measured it; None in records from before it was kept."""
     status: Status = "ok"
     message: str | None = None
     verify: bool = False

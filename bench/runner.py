@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from bench import data, fingerprint, private, supervise
-from bench.case import Case, Plan
+from bench import fingerprint, limits, skipping, standing, supervise
+from bench.case import Case, Measurement, Plan
 from bench.estimate import Pace, work
+from bench.limits import Limit
 from bench.outcome import Outcome, of_end, said, worst
-from bench.protocol import Event, Job, Kind, Started
-from bench.record import FAILED, Record, Status
+from bench.protocol import Event, Finished, Job, Kind, Measured, Started
+from bench.record import FAILED, Record
+from bench.skipping import LeftOut
+from bench.standing import Rerun
 from bench.store import Store
 
-Rerun = Literal["none", "failed", "all"]
 TIMES = ("step_seconds", "rounds_id", "tokens_per_second", "samples_per_second")
 
 
@@ -40,6 +42,10 @@ class Settings:
     """How long one case may take; a child with several cases has as many times that."""
     threads: int = 2
     rerun: Rerun = "none"
+    skip: bool = True
+    """Whether cases larger than one that ran out of memory are left out."""
+    memory_limit: Limit | None = None
+    """What each child may have."""
     worker: Path = supervise.WORKER
 
 
@@ -120,19 +126,29 @@ class _Run:
         self._tell = on_event
         self._start = time.monotonic()
         self._pace = Pace()
-        self._prints = _fingerprints(plans, settings)
-        self._stored = self._standing()
+        self._code = fingerprint.code_digest()
+        self._prints = fingerprint.of_all(
+            plans, environment=settings.environment, code=self._code, rounds=settings.rounds,
+            warmup=settings.warmup, threads=settings.threads,
+        )  # fmt: skip
+        self._stored = standing.standing(self._prints, store.records(), rerun=settings.rerun, skip=settings.skip)
         self._done = dict(self._stored)
+        self._ran_out = skipping.exhausted(self._stored)
+        self._left: dict[Plan, LeftOut] = {}
         self._ahead: list[Job] = []
 
     def go(self) -> Summary:
         grouped = groups(self._plans)
-        self._ahead = [job for group in grouped for job in self._jobs(group)]
-        timed = [plan for job in self._ahead if job.kind == "time" for plan in job.members]
+        ahead = [self._jobs(group) for group in grouped]
+        timed = [plan for jobs in ahead for job in jobs if job.kind == "time" for plan in job.members]
         again = sum(plan in self._stored for plan in timed)
-        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), self._stale(), again))
-        for group in grouped:
-            self._group(group)
+        stale = standing.stale(self._prints, self._store.records())
+        self._tell(RunStarted(len(self._plans), tuple(self._stored.values()), stale, again))
+        for number, group in enumerate(grouped, 1):
+            # What ran out of memory by now may leave fewer than were planned.
+            jobs = self._jobs(group)
+            self._ahead = [*jobs, *(job for later in ahead[number:] for job in later)]
+            self._group(group, jobs)
         return Summary(
             records=tuple(self._done[plan] for plan in self._plans),
             measured=len(self._plans) - len(self._stored),
@@ -140,45 +156,37 @@ class _Run:
             elapsed_seconds=self._elapsed(),
         )
 
-    def _standing(self) -> dict[Plan, Record]:
-        """The stored records that need not be measured again."""
-        refused: tuple[Status, ...] = FAILED if self._settings.rerun == "failed" else ()
-        if self._settings.rerun == "all":
-            return {}
-        held = {record.fingerprint: record for record in self._store.records() if record.status not in refused}
-        return {plan: held[digest] for plan, digest in self._prints.items() if digest in held}
-
-    def _stale(self) -> int:
-        """How many stored records of these cases are of no use any more."""
-        cases = {private.case(plan.case) for plan in self._plans}
-        prints = set(self._prints.values())
-        held = self._store.records()
-        return sum(record.case() in cases and record.fingerprint not in prints for record in held)
-
     def _jobs(self, group: list[Plan]) -> list[Job]:
         """The children that a group takes, if none fails: timing first."""
         todo = [plan for plan in group if plan not in self._stored]
+        if self._settings.skip:
+            self._left.update((plan, skipping.left_out(plan, self._ran_out)) for plan in todo)
         jobs = []
-        if any("throughput" in plan.measure for plan in todo):
+        if any("throughput" in self._asked(plan) for plan in todo):
             jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
-        jobs += [self._job("measure", [plan]) for plan in todo if "memory" in plan.measure]
-        rest = [plan for plan in todo if "memory" not in plan.measure and plan.measure - {"throughput"}]
+        jobs += [self._job("measure", [plan]) for plan in todo if "memory" in self._asked(plan)]
+        rest = [plan for plan in todo if "memory" not in self._asked(plan) and self._asked(plan) - {"throughput"}]
         return [*jobs, self._job("measure", rest)] if rest else jobs
+
+    def _asked(self, plan: Plan) -> frozenset[Measurement]:
+        """What is measured of a plan."""
+        return plan.measure - self._left.get(plan, skipping.NOTHING).measure
 
     def _is_timed(self, plan: Plan) -> bool:
         """Whether a member takes part in its group's rounds; a stored one that has no times would fail again."""
         stored = self._stored.get(plan)
-        return "throughput" in plan.measure and (stored is None or stored.step_seconds is not None)
+        return "throughput" in self._asked(plan) and (stored is None or stored.step_seconds is not None)
 
     def _job(self, kind: Kind, members: list[Plan]) -> Job:
         own = self._settings
         return Job(
-            kind=kind, members=tuple(members), rounds=own.rounds, warmup=own.warmup, threads=own.threads, events=-1
+            kind=kind, members=tuple(members), rounds=own.rounds, warmup=own.warmup, threads=own.threads, events=-1,
+            memory_limit=None if own.memory_limit is None else own.memory_limit.size,
         )  # fmt: skip
 
-    def _group(self, group: list[Plan]) -> None:
+    def _group(self, group: list[Plan], jobs: Sequence[Job]) -> None:
         times: dict[Plan, Outcome] = {}
-        for job in self._jobs(group):
+        for job in jobs:
             self._ahead.remove(job)
             if job.kind == "time":
                 times = self._time(job)
@@ -188,7 +196,7 @@ class _Run:
         for plan in group:
             if plan not in self._done:
                 refused = Outcome(status="unsupported", message=plan.unsupported)
-                self._record(plan, refused if plan.unsupported else times[plan])
+                self._record(plan, refused if plan.unsupported else times.get(plan, Outcome()))
 
     def _time(self, job: Job) -> dict[Plan, Outcome]:
         """Times the members of a group together. Who fails is left out, and the others begin again, so that all
@@ -227,44 +235,55 @@ class _Run:
             members = [plan for plan in members if plan not in heard.outcomes]
             if members:
                 lost = heard.at if heard.at in members else members[0]
-                store(lost, of_end(heard.end))
+                store(lost, of_end(heard.end, heard.measured.get(lost)))
                 members.remove(lost)
 
     def _child(self, job: Job, on_finished: Callable[[Plan, Outcome], None]) -> _Heard:
         """Runs one child to its end."""
-        outcomes: dict[Plan, Outcome] = {}
-        at: list[Plan] = []
+        heard = _Heard()
 
         def hear(event: Event) -> None:
             if not 0 <= event.member < len(job.members):
                 return
             plan = job.members[event.member]
-            if isinstance(event, Started):
-                at.append(plan)
-            elif plan not in outcomes:
-                outcomes[plan] = said(event)
-                on_finished(plan, outcomes[plan])
+            match event:
+                case Started():
+                    heard.at = plan
+                case Measured():
+                    heard.measured[plan] = event
+                case Finished() if plan not in heard.outcomes:
+                    heard.outcomes[plan] = said(event)
+                    on_finished(plan, heard.outcomes[plan])
 
         cases = tuple(plan.case for plan in job.members)
         self._tell(JobStarted(job.kind, cases, self._remaining(job)))
         own = self._settings
-        end = supervise.run(job, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
-        if end.status == "ok":
-            self._pace.add(work(job), end.seconds)
-        return _Heard(outcomes, at[-1] if at else None, end)
+        sent = [msgspec.structs.replace(plan, measure=self._asked(plan)) for plan in job.members]
+        todo = msgspec.structs.replace(job, members=tuple(sent))
+        heard.end = supervise.run(todo, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
+        if heard.end.status == "ok":
+            self._pace.add(work(job), heard.end.seconds)
+        return heard
 
     def _record(self, plan: Plan, *outcomes: Outcome) -> None:
         """Stores the record of a case from what became of it in its children."""
+        left = self._left.get(plan, skipping.NOTHING)
+        if left.measure:
+            outcomes = (*outcomes, Outcome(status="skipped", message=left.why(plan)))
         gravest = worst(outcomes)
+        message, limit = gravest.message, self._settings.memory_limit
+        if gravest.status == "oom" and limit is not None:
+            message = f"{message}; held to {limit.text} by {limits.OPTION}"
         values: dict[str, Any] = msgspec.to_builtins(plan.case)
         for outcome in outcomes:
             values.update(outcome.fields)
         values.update(
-            suite=self._settings.suite, fingerprint=self._prints[plan], status=gravest.status,
-            message=gravest.message, threads=self._settings.threads, verify=plan.verify,
+            suite=self._settings.suite, fingerprint=self._prints[plan], code=self._code[:16], status=gravest.status,
+            message=message, threads=self._settings.threads, verify=plan.verify,
         )  # fmt: skip
         record = self._store.append(msgspec.convert(values, Record))
         self._done[plan] = record
+        self._ran_out += skipping.exhausted({plan: record})
         self._tell(RecordDone(record, len(self._done), len(self._plans), self._elapsed(), self._remaining()))
 
     def _remaining(self, *begun: Job) -> float | None:
@@ -276,22 +295,12 @@ class _Run:
         return time.monotonic() - self._start
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Heard:
-    """What became of one child: what it said, the member it was last at, how it ended."""
+    """What became of one child: what it said of members that it was done with and of others, the member it was last
+    at, how it ended."""
 
-    outcomes: dict[Plan, Outcome]
-    at: Plan | None
-    end: supervise.End
-
-
-def _fingerprints(plans: Sequence[Plan], settings: Settings) -> dict[Plan, str]:
-    code = fingerprint.code_digest()
-    digests = {path: data.digest(path) for path in {plan.case.data for plan in plans}}
-    return {
-        plan: fingerprint.of(
-            plan, environment=settings.environment, code=code, data=digests[plan.case.data],
-            rounds=settings.rounds, warmup=settings.warmup, threads=settings.threads,
-        )
-        for plan in plans
-    }  # fmt: skip
+    outcomes: dict[Plan, Outcome] = field(default_factory=dict)
+    measured: dict[Plan, Measured] = field(default_factory=dict)
+    at: Plan | None = None
+    end: supervise.End = field(init=False)

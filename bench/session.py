@@ -5,20 +5,23 @@ Imports no torch; what depends on the device is asked of a fresh process.
 
 from __future__ import annotations
 
+import itertools
 import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
 import msgspec
 
-from bench import axes, private, probe, runner, signals, suite
+from bench import axes, limits, private, probe, runner, signals, suite
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
+from bench.limits import Limit
+from bench.standing import Rerun
 from bench.store import Run, Store
 
 THREADS: Final = 2
@@ -58,6 +61,9 @@ class Request:
     resume: bool = False
     rerun: str | None = None
     verify: bool = False
+    skip: bool = True
+    """Whether cases larger than one that ran out of memory are left out."""
+    memory_limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,27 @@ class Session:
     plans: Sequence[Plan]
     directory: Path
 
+    def claimed(self) -> Session:
+        """This session in a directory of its own: the one that was asked for or, where none was, one that is created
+        now. Two runs that begin in one second, by whatever clock, get two.
+
+        Raises: UsageError where none can be created.
+        """
+        if self.request.out is not None:
+            return self
+        for number in itertools.count(1):
+            directory = self.directory if number == 1 else self.directory.with_name(f"{self.directory.name}-{number}")
+            try:
+                directory.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise UsageError(
+                    f"{directory}: {error.strerror}; name a directory that can be made by --out"
+                ) from error
+            break
+        return replace(self, directory=directory)
+
     def measure(self, on_event: Callable[[runner.RunEvent], None], on_message: Callable[[str], None]) -> runner.Summary:
         """Measures what is not measured yet. `on_message` hears of lines of the results that had to be left out.
 
@@ -77,11 +104,11 @@ class Session:
         """
         request = self.request
         going_on = request.resume or request.rerun is not None
-        with Store(self.directory, self._run(), resume=going_on) as store:
+        with signals.heeded(), signals.deferred(), Store(self.directory, self._run(), resume=going_on) as store:
             for message in store.messages:
                 on_message(message)
             try:
-                with signals.heeded():
+                with signals.lifted():
                     return runner.run(self.plans, store, self._settings(), on_event)
             except KeyboardInterrupt as interrupt:
                 cases = {private.case(plan.case) for plan in self.plans}
@@ -122,7 +149,9 @@ class Session:
             environment=msgspec.json.encode(basis, order="sorted").decode(),
             timeout_seconds=self.request.timeout_seconds,
             threads=THREADS,
-            rerun=cast("runner.Rerun", self.request.rerun or "none"),
+            rerun=cast("Rerun", self.request.rerun or "none"),
+            skip=self.request.skip,
+            memory_limit=self.request.memory_limit,
         )
 
 
@@ -149,6 +178,8 @@ def _prepare(request: Request) -> Session:
     if request.out is None and (request.resume or request.rerun):
         raise UsageError("--resume and --rerun go on with a run: name its directory with --out")
     environment = probe.probe(cast("probe.Asked", device), threads=THREADS)
+    if request.memory_limit is not None:
+        limits.check(environment.device)
     introduced = probe.introduce(chosen.models(overrides))
     plans = chosen.plans(overrides, environment.device, request.data, introduced, verify=request.verify)
     default = Path("results") / f"{chosen.name}-{time.strftime('%Y%m%d-%H%M%S')}"

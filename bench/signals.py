@@ -1,4 +1,5 @@
-"""The signals that end a run from outside, heeded as Ctrl-C is: what is going on unwinds, and takes its children along.
+"""The signals that end a run: Ctrl-C, SIGTERM and SIGHUP, all heeded alike. What is going on unwinds, and takes its
+children along; what must not be cut in two is finished first.
 
 Imports no torch.
 """
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-HEEDED: Final = (signal.SIGTERM, signal.SIGHUP)
+HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Terminated(KeyboardInterrupt):
@@ -23,6 +24,16 @@ class Terminated(KeyboardInterrupt):
         self.number = number
 
 
+class _State:
+    came: Terminated | None = None
+    """What the first signal began. Later ones do not cut that short: people press Ctrl-C twice."""
+    waits: bool = False
+    """What came is not raised yet."""
+
+
+_state: Final = _State()
+
+
 def number(interrupt: KeyboardInterrupt) -> int:
     """The signal that an interruption stands for."""
     return interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
@@ -30,20 +41,67 @@ def number(interrupt: KeyboardInterrupt) -> int:
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Within it, SIGTERM and SIGHUP raise Terminated. Who ignores one of them (nohup) or handles it, still does; in
-    a thread beside the main one, which no signal reaches, nothing changes."""
-    own = threading.current_thread() is threading.main_thread()
-    taken = [which for which in HEEDED if own and signal.getsignal(which) is signal.SIG_DFL]
+    """Within it, the first of the signals raises Terminated, and the others are of no account. Who ignores one of them
+    (nohup) or handles it, as a `heeded` further out does, still does; in a thread beside the main one, which no
+    signal reaches, nothing changes."""
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    held = {which: signal.getsignal(which) for which in HEEDED} if _in_main_thread() else {}
+    taken = {which: handler for which, handler in held.items() if handler in usual}
 
     def end(which: int, frame: FrameType | None) -> None:
-        for other in taken:  # they may come in pairs, and what the first one began is not to be cut short
-            signal.signal(other, signal.SIG_IGN)
-        raise Terminated(which)
+        if _state.came is None:
+            _state.came = Terminated(which)
+            if not _state.waits:
+                raise _state.came
 
     try:
         for which in taken:
             signal.signal(which, end)
         yield
     finally:
-        for which in taken:
-            signal.signal(which, signal.SIG_DFL)
+        for which, handler in taken.items():
+            signal.signal(which, handler)
+        if taken:
+            _state.came = None
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Within it nothing is cut in two: a signal that is heeded is raised when it is left."""
+    if not _in_main_thread():
+        yield
+        return
+    before, outer = _state.came, _state.waits
+    _state.waits = True
+    try:
+        yield
+    finally:
+        _state.waits = outer
+    if _state.came is not None and _state.came is not before and not outer:
+        raise _state.came
+
+
+@contextmanager
+def lifted() -> Iterator[None]:
+    """Within it, inside `deferred`, signals are raised at once again, and first of all one that has come: for waiting,
+    which may be long."""
+    if not _in_main_thread():
+        yield
+        return
+    outer = _state.waits
+    try:
+        _state.waits = False
+        check()
+        yield
+    finally:
+        _state.waits = outer
+
+
+def check() -> None:
+    """Raises what has come. What was raised in a destructor is lost, and a run that goes on must hear of it here."""
+    if _state.came is not None and _in_main_thread():
+        raise _state.came
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from bench import private
+from bench import files, private, signals
 from bench.case import Case
 from bench.errors import UsageError
 from bench.record import SCHEMA_VERSION, Record
@@ -57,7 +57,7 @@ class Stored(msgspec.Struct, frozen=True):
     records: list[Record]
     """The last line of each case, in the order in which the cases first appeared."""
     messages: list[str]
-    """One line for each line of the file that was left out, and why."""
+    """One line for each line of the file that was left out, and why; and one where not all is of the same code."""
 
 
 class Store:
@@ -72,8 +72,19 @@ class Store:
         run (without `resume`) or a run of another suite, or has records of another schema.
         """
         self.directory = directory
-        self._file = _open(directory)
+        self._file = -1
         try:
+            with signals.deferred():
+                self._file = _open(directory)
+                self._begin(directory, run, resume)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, directory: Path, run: Run, resume: bool) -> None:
+        try:
+            # Of a run that was killed as it wrote this; nobody else writes here now.
+            files.part(directory / RUN).unlink(missing_ok=True)
             earlier = _earlier(directory, run, resume)
             stored = read(directory)
             self.messages = stored.messages
@@ -88,28 +99,29 @@ class Store:
             self.run = self._earlier or self._latest
             if self._earlier is None:
                 self._describe()
-        except BaseException:
-            os.close(self._file)
-            raise
+        except OSError as error:
+            raise _unwritable(directory, error) from error
 
     def append(self, record: Record) -> Record:
         """Adds a record, on the disk when this returns. Returns it as it was written: without private paths.
 
-        Raises: UsageError where it cannot be written.
+        Raises: UsageError where it cannot be written; the file is then as it was.
         """
         record = private.record(record)
-        if self._older.get(record.case()) != record.fingerprint:
-            self._older.pop(record.case(), None)
-        try:
-            if self._earlier is not None:
-                self._measured_after(self._earlier)
-            _write(self._file, msgspec.json.encode(record) + b"\n")
-            os.fsync(self._file)
-        except OSError as error:
-            raise UsageError(
-                f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
-            ) from error
-        self._records[record.case()] = record
+        with signals.deferred():
+            if self._older.get(record.case()) != record.fingerprint:
+                self._older.pop(record.case(), None)
+            try:
+                if self._earlier is not None:
+                    self._measured_after(self._earlier)
+                files.append(self._file, msgspec.json.encode(record) + b"\n")
+            except OSError as error:
+                raise UsageError(
+                    f"{self.directory / RESULTS}: {error.strerror}; make room, then go on with --resume"
+                ) from error
+            self._records[record.case()] = record
+            if os.fstat(self._file).st_nlink == 0:
+                raise UsageError(f"{self.directory / RESULTS} was deleted as the run went on; begin it again")
         return record
 
     def _measured_after(self, earlier: Run) -> None:
@@ -120,7 +132,7 @@ class Store:
             self._describe()
 
     def _describe(self) -> None:
-        _replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
+        files.replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
 
     def records(self) -> list[Record]:
         """The records so far, the last of each case."""
@@ -159,6 +171,7 @@ def read(path: Path) -> Stored:
     records: dict[Case, Record] = {}
     messages: list[str] = []
     lines = content.split(b"\n")
+    latest: str | None = None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -171,6 +184,14 @@ def read(path: Path) -> Stored:
             messages.append(f"{where} {reason}; left out, the rest is kept")
         else:
             records[record.case()] = record
+            latest = record.code or latest
+    # Of a record from before it was kept nothing is known, and nothing said.
+    others = sum(record.code not in (None, latest) for record in records.values())
+    if others:
+        messages.append(
+            f"{file}: {others} of {len(records)} cases were measured with other code than the latest; "
+            "where that matters, measure them again with --resume"
+        )
     return Stored(list(records.values()), messages)
 
 
@@ -217,15 +238,24 @@ def _open(directory: Path) -> int:
         directory.mkdir(parents=True, exist_ok=True)
         file = os.open(directory / RESULTS, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        raise UsageError(f"--out {str(directory)!r}: {error.strerror}; give a directory that can be written") from error
+        raise _unwritable(directory, error) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(file)
         raise UsageError(
             f"--out {str(directory)!r}: another run is writing there; wait for it, or give another --out"
         ) from error
+    except OSError as error:
+        os.close(file)
+        raise UsageError(
+            f"--out {str(directory)!r}: {error.strerror}, so it cannot be locked; give a directory on another disk"
+        ) from error
     return file
+
+
+def _unwritable(directory: Path, error: OSError) -> UsageError:
+    return UsageError(f"--out {str(directory)!r}: {error.strerror}; give a directory that can be written")
 
 
 def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
@@ -267,16 +297,4 @@ def _cut_torn_line(file: int) -> None:
     except msgspec.MsgspecError:
         os.ftruncate(file, start)
     else:
-        _write(file, b"\n")
-
-
-def _write(file: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(file, content) :]
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file at one stroke: a reader sees the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+        files.write(file, b"\n")

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,12 +19,16 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from bench import meters, signals
+from bench.pipes import Pipes, printable
 from bench.protocol import Event, Job, Kind
 from bench.record import Status
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 POLL_SECONDS: Final = 0.1
 """How soon the end of a child is noticed whose own children keep the pipe open."""
+STUCK_SECONDS: Final = 30.0
+"""How long a process that was killed is waited for."""
 KEEP_PAGES: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 """A glibc malloc that keeps its pages, as CUDA's allocator does; or page faults flatter whoever saves memory."""
 WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
@@ -57,94 +59,82 @@ def run(job: Job, on_event: Callable[[Event], None], *, timeout_seconds: float |
     """
     start = time.monotonic()
     allowed = None if timeout_seconds is None else timeout_seconds * len(job.members)
-    events, theirs = os.pipe()
-    with tempfile.TemporaryFile() as errors:
+    heard = _Heard(on_event)
+    with signals.deferred(), contextlib.ExitStack() as held:
         try:
-            child = _start(job, theirs, errors, worker)
+            (events, their_events), (errors, their_errors) = _pipe(held), _pipe(held)
+            child = _start(job, their_events.fileno(), their_errors.fileno(), worker)
         except OSError as error:
-            os.close(events)
             return End("error", f"the child process cannot be started: {error.strerror}", 0.0)
-        finally:
-            os.close(theirs)
         try:
-            with contextlib.closing(_Lines(events, on_event)) as lines:
-                deadline = None if allowed is None else start + allowed
-                in_time = _follow(child, lines, deadline)
+            number = their_events.fileno()  # the same in the child
+            their_events.close()
+            their_errors.close()
+            assert child.stdin is not None
+            pipes = Pipes(
+                msgspec.json.encode(msgspec.structs.replace(job, events=number)) + b"\n",
+                down=child.stdin.fileno(), up=events.fileno(), errors=errors.fileno(), on_line=heard.line,
+            )  # fmt: skip
+            held.callback(pipes.close)
+            with signals.lifted():
+                in_time = _follow(child, pipes, None if allowed is None else start + allowed)
         finally:
             kill(child)
-        seconds = time.monotonic() - start
-        if not in_time:
-            share = "" if len(job.members) == 1 else f" ({timeout_seconds:g} s for each of {_together(job)})"
-            return End("timeout", f"not done after {allowed:g} s{share}; allow more with --timeout", seconds)
-        status, message = _judge(child.returncode, lines.garbage, _last_line(errors))
-        return End(status, message, seconds)
+        pipes.drain()
+    seconds = time.monotonic() - start
+    if not in_time:
+        share = "" if len(job.members) == 1 else f" ({timeout_seconds:g} s for each of {_together(job)})"
+        return End("timeout", f"not done after {allowed:g} s{share}; allow more with --timeout", seconds)
+    status, message = _judge(child.returncode, heard.garbage, pipes.last_line())
+    return End(status, message, seconds)
 
 
-def _start(job: Job, events: int, errors: IO[bytes], worker: Path) -> subprocess.Popen[bytes]:
+def _pipe(held: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """A pipe's two ends, closed at the latest with `held`."""
+    read, write = os.pipe()
+    return held.enter_context(open(read, "rb", 0)), held.enter_context(open(write, "wb", 0))  # noqa: PTH123
+
+
+def _start(job: Job, events: int, errors: int, worker: Path) -> subprocess.Popen[bytes]:
     environment = {**WAITING[job.kind], **os.environ}
     if job.kind == "time":
         environment.update(KEEP_PAGES)
-    child = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-P", str(worker)],
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=errors, env=environment, pass_fds=(events,),
-        start_new_session=True,
+        start_new_session=True, bufsize=0,
     )  # fmt: skip
-    assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died already: its end tells
-        child.stdin.write(msgspec.json.encode(msgspec.structs.replace(job, events=events)) + b"\n")
-        child.stdin.flush()
-    return child
 
 
-class _Lines:
-    """The events a child writes, cut out of the pipe's bytes."""
+class _Heard:
+    """Takes lines for events, and remembers the first that was none."""
 
-    def __init__(self, pipe: int, on_event: Callable[[Event], None]) -> None:
-        self._pipe = pipe
+    def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
-        self._rest = b""
         self.garbage: str | None = None
-        """The first line that was no event."""
 
-    def wait(self, seconds: float) -> bool:
-        """Waits for bytes and passes whole lines on; False at the end of the pipe."""
-        if not select.select([self._pipe], [], [], seconds)[0]:
-            return True
-        content = os.read(self._pipe, 2**16)
-        *whole, self._rest = (self._rest + content).split(b"\n")
-        for line in whole:
-            try:
-                event: Event = msgspec.json.decode(line, type=Event)
-            except msgspec.MsgspecError:
-                self.garbage = self.garbage or line.decode(errors="replace")[:80]
-            else:
-                self._on_event(event)
-        return bool(content)
-
-    def drain(self) -> None:
-        """Passes on what is in the pipe now, without waiting for more."""
-        while select.select([self._pipe], [], [], 0)[0] and self.wait(0):
-            pass
-
-    def close(self) -> None:
-        """Closes this end of the pipe."""
-        os.close(self._pipe)
+    def line(self, line: bytes) -> None:
+        """Passes on the event that a line is."""
+        try:
+            event: Event = msgspec.json.decode(line, type=Event)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+            self.garbage = self.garbage or printable(line[:400].decode(errors="replace"))[:80]
+        else:
+            self._on_event(event)
 
 
-def _follow(child: subprocess.Popen[bytes], lines: _Lines, deadline: float | None) -> bool:
+def _follow(child: subprocess.Popen[bytes], pipes: Pipes, deadline: float | None) -> bool:
     """Passes events on until the child has ended; False if it had not by the deadline."""
-    open_pipe = True
     while child.poll() is None:
+        signals.check()
         left = POLL_SECONDS if deadline is None else min(POLL_SECONDS, deadline - time.monotonic())
         if left <= 0:
             return False
-        if open_pipe:
-            open_pipe = lines.wait(left)
+        if pipes.open:
+            pipes.wait(left)
         else:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 child.wait(left)
-    if open_pipe:
-        lines.drain()
     return True
 
 
@@ -160,13 +150,16 @@ def kill(child: subprocess.Popen[Any]) -> None:
     if child.stdin is not None:
         with contextlib.suppress(BrokenPipeError):
             child.stdin.close()
-    child.wait()
+    with contextlib.suppress(subprocess.TimeoutExpired):  # stuck in a driver, which the system alone can end
+        child.wait(STUCK_SECONDS)
 
 
 def _judge(code: int, garbage: str | None, last_line: str) -> tuple[Status, str | None]:
     """The status that the end of a process stands for."""
     if code == -signal.SIGKILL:
         return "oom", "killed by signal 9, most often because memory ran out"
+    if code and meters.says_out_of_memory(last_line):
+        return "oom", last_line
     if code < 0:
         return "error", f"killed by signal {-code} ({_signal_name(-code)})" + (f": {last_line}" if last_line else "")
     if code:
@@ -181,11 +174,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return "unknown"
-
-
-def _last_line(errors: IO[bytes]) -> str:
-    """The last line on the child's standard error that is not blank, of at most 400 characters."""
-    size = errors.seek(0, os.SEEK_END)
-    errors.seek(max(0, size - 2**16))
-    lines = [line.strip() for line in errors.read().decode(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:400] if lines else ""

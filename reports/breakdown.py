@@ -162,13 +162,13 @@ def _part(found: Mapping[PartName, int] | None, name: PartName, scale: units.Byt
     """The bytes of a part; a dash where they were not measured, and nothing where the figure does not count them."""
     if not counted:
         return Cell("")
-    return cell(units.MISSING if found is None else scale.number(found.get(name, 0)))
+    return cell(units.MISSING) if found is None else cell(scale.number(found.get(name, 0)), found.get(name, 0))
 
 
 def _total(row: Row, figure: Figure, scale: units.ByteScale) -> Cell:
     if row[figure.total] is None and row["status"] != "ok":
         return Cell(row["status"], "bad")
-    return cell(scale.number(row[figure.total]))
+    return cell(scale.number(row[figure.total]), row[figure.total])
 
 
 def _legend(names: Sequence[PartName]) -> list[str]:

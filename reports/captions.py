@@ -91,8 +91,8 @@ def provenance(run: Mapping[str, Any]) -> str:
     """Hardware, versions, commit and command, as far as `run.json` tells them."""
     environment: Mapping[str, Any] = run.get("environment") or {}
     sentences = [
-        _sentence("Measured on", _hardware(environment)),
-        _sentence("Software:", _software(environment)),
+        _sentence("Measured on", hardware(environment)),
+        _sentence("Software:", software(environment)),
         _sentence("Command:", [shlex.join(["bdia-bench", *run["arguments"]])] if run.get("arguments") else []),
     ]
     return " ".join(sentence for sentence in sentences if sentence)
@@ -103,7 +103,8 @@ def _cases(found: Iterable[settings.Row]) -> str:
     return f"Cases: {held.replace(' · ', ', ')}." if held else ""
 
 
-def _hardware(environment: Mapping[str, Any]) -> list[str]:
+def hardware(environment: Mapping[str, Any]) -> list[str]:
+    """What it was measured on, in phrases: card, processor, threads, memory."""
     threads, cores, memory = (environment.get(name) for name in ("threads", "logical_cores", "memory_bytes"))
     of = f" of {cores} cores" if cores else ""
     count, gpu = environment.get("gpu_count"), environment.get("gpu_name")
@@ -121,7 +122,8 @@ def _hardware(environment: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _software(environment: Mapping[str, Any]) -> list[str]:
+def software(environment: Mapping[str, Any]) -> list[str]:
+    """What it was measured with: names with their versions, the bench first, with its commit."""
     versions = (
         ("bdia-bench", environment.get("bdia_bench")),
         ("torch", environment.get("torch")),

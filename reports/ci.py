@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from bench.case import Case
 from bench.check import Verdicts
 from bench.compare import Comparison, Value, Verdict
 from bench.errors import EXIT_OK, EXIT_REGRESSION
@@ -91,7 +93,12 @@ def line(verdicts: Verdicts) -> str:
             counts={name: counts[name] for name in get_args(Verdict)},
             mismatch=list(verdicts.mismatch),
             ungated=list(verdicts.ungated),
-            comparisons=[_compared(comparison, verdicts.reruns) for comparison in verdicts.comparisons],
+            comparisons=[
+                _compared(comparison, axes, label, verdicts.reruns)
+                for case, found in itertools.groupby(verdicts.comparisons, key=lambda comparison: comparison.case)
+                for axes, label in [(msgspec.structs.asdict(case), case.label())]
+                for comparison in found
+            ],
         )
     )
 
@@ -143,10 +150,10 @@ def _property(text: str) -> str:
     return _message(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def _compared(comparison: Comparison, reruns: Mapping[Any, str]) -> Compared:
+def _compared(comparison: Comparison, axes: dict[str, Any], label: str, reruns: Mapping[Case, str]) -> Compared:
     return Compared(
-        case=msgspec.structs.asdict(comparison.case),
-        label=comparison.case.label(),
+        case=axes,
+        label=label,
         metric=comparison.metric,
         verdict=comparison.verdict,
         old=comparison.old,

@@ -32,10 +32,10 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 def compared(comparisons: Sequence[Comparison], limit: int | None = ROWS) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
-    The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved and the cases that
-    it made worse or better, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case
-    that is compared as a whole has its status before and after in place of the first metric. Of more than `limit`
-    cases, those that are the same throughout are only counted, and the first of the others shown."""
+    The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved, each with the cases
+    it moved in, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case that is
+    compared as a whole has its status before and after in place of the first metric. Of more than `limit` cases, those
+    that are the same throughout are only counted, and the first of the others shown."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}

@@ -50,8 +50,8 @@ def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
             *(axis_cell(first, axis) for axis in axes),
             Cell(first["method"]),
             *(axis_cell(first, axis) for axis in tail),
-            cell(intercepts.number(round(first["law_intercept_bytes"]))),
-            cell(slopes.number(round(first["law_slope_bytes"]))),
+            cell(intercepts.number(round(first["law_intercept_bytes"])), first["law_intercept_bytes"]),
+            cell(slopes.number(round(first["law_slope_bytes"])), first["law_slope_bytes"]),
             *_against_floor(first),
             Cell(units.values([row["depth"] for row in members])),
             _line(first),
@@ -90,8 +90,8 @@ def _against_floor(row: Row) -> tuple[Cell, Cell, Cell]:
     """b in bits, its floor, and the one over the other: of a line alone, and not of a floor of 0."""
     bits, floor = row["bits_per_activation"], row["law_floor_bits"]
     over = bits / floor if floor and row["law_linear"] is not False else None
-    slope = Cell(units.bits(bits), "muted" if row["law_linear"] is False else "plain")
-    return slope, cell(units.integer(floor)), cell(units.ratio(over))
+    slope = Cell(units.bits(bits), "muted" if row["law_linear"] is False else "plain", value=bits)
+    return slope, cell(units.integer(floor), floor), cell(units.ratio(over), over)
 
 
 def _line(row: Row) -> Cell:

@@ -25,7 +25,9 @@ from __future__ import annotations
 import math
 import operator
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, get_args, get_type_hints
 
 import msgspec
@@ -36,8 +38,6 @@ from bench import gamma, law, rates
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
-Table = pd.DataFrame | Sequence[Mapping[str, Any]]
-"""The frame or, where several things are made of it, its `rows`: taking a long one apart is most of the work."""
 AXES: tuple[str, ...] = Case.__struct_fields__
 """The axes of a case, in the order of the command line."""
 _POINT = operator.attrgetter(*(name for name in AXES if name not in METHOD_AXES))
@@ -45,6 +45,7 @@ _POINT = operator.attrgetter(*(name for name in AXES if name not in METHOD_AXES)
 REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
+_KEPT: ContextVar[tuple[pd.DataFrame, list[dict[str, Any]]] | None] = ContextVar("_KEPT", default=None)
 _KINDS: Mapping[object, str] = {int: "Int64", float: "Float64", bool: "boolean", str: "string"}
 _DERIVED: Mapping[str, str] = {
     "group": "Int64",
@@ -95,12 +96,25 @@ def blocks(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series([row[name] for row in found], dtype=dtypes[name]) for name in dtypes})
 
 
-def rows(table: Table) -> Sequence[Mapping[str, Any]]:
-    """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as. Rows are their own."""
-    if not isinstance(table, pd.DataFrame):
-        return table
-    columns = {str(name): _plain(table[name]) for name in table.columns}
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The frame's rows as plain dictionaries: every null is None, whatever pandas holds it as."""
+    kept = _KEPT.get()
+    if kept is not None and kept[0] is frame:
+        return list(kept[1])
+    columns = {str(name): _plain(frame[name]) for name in frame.columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+@contextmanager
+def rows_kept(frame: pd.DataFrame) -> Iterator[list[dict[str, Any]]]:
+    """Within it `rows` of this very frame, which must stay as it is, are made once: a page with all tables and figures
+    asks for them some fifty times. Yields them."""
+    found = rows(frame)
+    token = _KEPT.set((frame, found))
+    try:
+        yield found
+    finally:
+        _KEPT.reset(token)
 
 
 def least_squares_slope(points: Sequence[tuple[float, float]]) -> float | None:

@@ -70,7 +70,10 @@ def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = 
 def _metrics(rows: Sequence[Row]) -> list[Metric]:
     def number(heading: str, unit: str, field: str, text: Callable[[Any], str], part: Part) -> Metric:
         return Metric(
-            Column(heading, unit), part, lambda row: row[field] is not None, lambda row: cell(text(row[field]))
+            Column(heading, unit),
+            part,
+            lambda row: row[field] is not None,
+            lambda row: cell(text(row[field]), row[field]),
         )
 
     def memory(heading: str, field: str) -> Metric:
@@ -107,7 +110,7 @@ def _metrics(rows: Sequence[Row]) -> list[Metric]:
             Column("loss", "− plain"),
             "speed",
             lambda row: bool(row["loss_difference"]),
-            lambda row: cell(units.difference(row["loss_difference"])),
+            lambda row: cell(units.difference(row["loss_difference"]), row["loss_difference"]),
         ),
     ]
 

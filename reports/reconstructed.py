@@ -112,7 +112,7 @@ def _count(measured: int, members: Sequence[Row], notes: Notes) -> Cell:
     ends = Counter(row["status"] for row in members if row["status"] != "ok")
     said = ", ".join(f"{number} {status}" for status, number in ends.items())
     text = " ".join([str(measured), f"({said})" if said else "", *marks])
-    return Cell(" ".join(text.split()), "bad" if said else "plain")
+    return Cell(" ".join(text.split()), "bad" if said else "plain", value=measured)
 
 
 def _spread(
@@ -124,16 +124,17 @@ def _spread(
     known = [value for value in values if value is not None]
     if not known:
         return cell(units.MISSING)
-    low, high = min(known), max(known)
-    return Cell(text(statistics.median(known)), extra="" if low == high else range_text(low, high))
+    low, middle, high = min(known), statistics.median(known), max(known)
+    return Cell(text(middle), extra="" if low == high else range_text(low, high), value=middle)
 
 
 def _exactness(exact: Sequence[bool]) -> Cell:
     if not exact:
         return cell(units.MISSING)
+    share = statistics.fmean(exact)
     if all(exact):
-        return Cell("yes", "good")
-    return Cell("no" if not any(exact) else f"{sum(exact)} of {len(exact)}", "bad")
+        return Cell("yes", "good", value=share)
+    return Cell("no" if not any(exact) else f"{sum(exact)} of {len(exact)}", "bad", value=share)
 
 
 def _order(row: Row, axes: Iterable[str]) -> tuple[Any, ...]:

@@ -36,6 +36,8 @@ class Cell(msgspec.Struct, frozen=True, gc=False):
     tone: Tone = "plain"
     extra: str = ""
     """What may go on a second line, such as the range behind a median."""
+    value: int | float | None = None
+    """The number behind the text, to sort by; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -99,32 +101,39 @@ def superscript(number: int) -> str:
     return str(number).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def cell(text: str) -> Cell:
-    """A cell of text, muted where it is only a dash."""
-    return Cell(text, "muted" if text == units.MISSING else "plain")
+def unbroken(title: str) -> str:
+    """The title of a sheet with line breaks only between its settings."""
+    return title.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+
+
+def cell(text: str, value: int | float | None = None) -> Cell:
+    """A cell of text and the number behind it, muted where it is only a dash."""
+    return Cell(text, "muted" if text == units.MISSING else "plain", value=value)
 
 
 def axis_cell(row: Row, axis: str) -> Cell:
     """The row's value on an axis."""
     value = row[axis]
-    return cell(units.integer(value) if isinstance(value, int) or value is None else str(value))
+    if isinstance(value, int) or value is None:
+        return cell(units.integer(value), value)
+    return cell(str(value))
 
 
 def worst_error(error: float | None, finite: bool | None) -> Cell:
     """An error over blocks; one that is not finite says so, where one that was not measured is a dash."""
     if finite is False:
         return Cell(units.NOT_FINITE, "bad")
-    return cell(units.error(error))
+    return cell(units.error(error), error)
 
 
 def slope(row: Row) -> Cell:
     """The bits per activation, but of a fit that is a line alone."""
     if row["law_linear"] is False:
         return Cell(NO_LINE, "bad")
-    return cell(units.bits(row["bits_per_activation"]))
+    return cell(units.bits(row["bits_per_activation"]), row["bits_per_activation"])
 
 
 def exactness(exact: bool | None) -> Cell:
     """`yes`, `no` or a dash."""
     tone: Tone = "muted" if exact is None else "good" if exact else "bad"
-    return Cell(units.yes_no(exact), tone)
+    return Cell(units.yes_no(exact), tone, value=None if exact is None else int(exact))

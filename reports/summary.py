@@ -7,7 +7,7 @@ meaning is an entity, so that no name can end a cell, a table or an element.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,9 @@ class _Section:
     what: str
     """Of what it has rows."""
     head: str
-    rows: Sequence[str]
+    count: int
+    rows: Iterable[str]
+    """So many; made as they are taken, as a page has no room for those of a large suite."""
     foot: str = "\n"
 
 
@@ -50,11 +52,11 @@ def markdown(verdicts: Verdicts, *, advice: str = "", limit_bytes: int = LIMIT_B
     left_out: list[str] = []
     for section in _sections(verdicts, advice):
         room = limit_bytes - _RESERVE_BYTES - _size(page, section.head, section.foot)
-        kept = _fitting(section.rows, room)
+        kept = list(_fitting(section.rows, room))
         if kept:
             page += section.head + "".join(kept) + section.foot
-        if len(kept) < len(section.rows):
-            left_out.append(f"{len(section.rows) - len(kept)} of {len(section.rows)} {section.what}")
+        if len(kept) < section.count:
+            left_out.append(f"{section.count - len(kept)} of {section.count} {section.what}")
     if left_out:
         page += f"\nLeft out, since GitHub takes no larger summary: {', '.join(left_out)}. The log has them all.\n"
     return page
@@ -88,24 +90,22 @@ def _headline(verdicts: Verdicts) -> str:
 
 def _sections(verdicts: Verdicts, advice: str) -> Iterable[_Section]:
     """The parts of the page, what matters most first."""
-    yield _Section("regressions", "### Regressions\n\n" + _HEAD, _rows(verdicts.regressions))
-    commands = [verdicts.reruns.get(comparison.case) for comparison in verdicts.regressions]
-    lines = [f"{phrases.printable(command)}\n" for command in dict.fromkeys(commands) if command is not None]
+    bad, good = verdicts.regressions, verdicts.improvements
+    new = [comparison for comparison in verdicts.comparisons if comparison.verdict == "new"]
+    same = [comparison for comparison in verdicts.comparisons if comparison.verdict == "same"]
+    yield _Section("regressions", "### Regressions\n\n" + _HEAD, len(bad), map(_row, bad))
+    commands = dict.fromkeys(
+        verdicts.reruns[comparison.case] for comparison in bad if comparison.case in verdicts.reruns
+    )
+    lines = [f"{phrases.printable(command)}\n" for command in commands]
     fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", "".join(lines)) or ["``"]))
     head = f"Measure {'it' if len(lines) == 1 else 'them'} again:\n\n{fence}console\n"
-    yield _Section("commands", head, lines, f"{fence}\n\n")
+    yield _Section("commands", head, len(lines), lines, f"{fence}\n\n")
     said = f"\n{_escaped(phrases.printable(advice))}\n\n" if advice else "\n"
-    yield _Section("improvements", "### Improvements\n\n" + _HEAD, _rows(verdicts.improvements), said)
-    new = [comparison for comparison in verdicts.comparisons if comparison.verdict == "new"]
-    yield _Section("new", "### New, with nothing to compare with\n\n" + _HEAD, _rows(new))
-    same = [comparison for comparison in verdicts.comparisons if comparison.verdict == "same"]
-    summary = f"<details><summary>{len(same)} unchanged</summary>\n\n"
-    head = summary + "| case | metric | value |\n| --- | --- | --- |\n"
-    yield _Section("unchanged", head, [_short_row(comparison) for comparison in same], "\n</details>\n")
-
-
-def _rows(comparisons: Iterable[Comparison]) -> list[str]:
-    return [_row(comparison) for comparison in comparisons]
+    yield _Section("improvements", "### Improvements\n\n" + _HEAD, len(good), map(_row, good), said)
+    yield _Section("new", "### New, with nothing to compare with\n\n" + _HEAD, len(new), map(_row, new))
+    summary = f"<details><summary>{len(same)} unchanged</summary>\n\n| case | metric | value |\n| --- | --- | --- |\n"
+    yield _Section("unchanged", summary, len(same), map(_short_row, same), "\n</details>\n")
 
 
 def _row(comparison: Comparison) -> str:
@@ -154,14 +154,13 @@ def _shortened(name: str) -> str:
     return shown if _size(shown) <= _ENDS_BYTES else shown[: _ENDS_BYTES // 4] + "…"
 
 
-def _fitting(rows: Sequence[str], room: int) -> Sequence[str]:
+def _fitting(rows: Iterable[str], room: int) -> Iterator[str]:
     """The first rows that take at most `room` bytes together."""
-    taken = 0
-    for count, row in enumerate(rows):
-        taken += _size(row)
-        if taken > room:
-            return rows[:count]
-    return rows
+    for row in rows:
+        room -= _size(row)
+        if room < 0:
+            return
+        yield row
 
 
 def _size(*texts: str) -> int:

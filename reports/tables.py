@@ -23,7 +23,7 @@ from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, measured
 from reports.reconstructed import partition
-from reports.sheets import Cell, Sheet, Tone, exactness, worst_error
+from reports.sheets import Cell, Sheet, Tone, exactness, unbroken, worst_error
 
 _STYLES: Mapping[Tone, str] = {"plain": "", "good": "green", "bad": "red", "muted": "dim"}
 _GAPS = (3, 2, 1)
@@ -105,7 +105,7 @@ def _rendered(sheet: Sheet, width: int) -> RenderableType:
             for index, cell in enumerate(line.cells)
         ]
         built.add_row(*shown)
-    title = [Text(_unbroken(sheet.title), style="bold"), Text()] if sheet.title else []
+    title = [Text(unbroken(sheet.title), style="bold"), Text()] if sheet.title else []
     parts: list[RenderableType] = [*title, built]
     if sheet.notes:
         parts += [Text(), *(Text(note) for note in sheet.notes)]
@@ -121,11 +121,6 @@ def _text(cell: Cell, *, inline: bool) -> Text:
     if cell.extra:
         text.append(f" ({cell.extra})" if inline else f"\n{cell.extra}", style="dim")
     return text
-
-
-def _unbroken(title: str) -> str:
-    """The title with line breaks only between its settings."""
-    return title.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
 
 
 def _cut(sheet: Sheet, width: int) -> list[Sheet]:

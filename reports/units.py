@@ -209,6 +209,18 @@ def integer(value: int | None) -> str:
     return f"{value:,}" if abs(value) >= 10_000 else str(value)
 
 
+def plain(value: float | None) -> str:
+    """A raw number for people to read, in the record's own unit: `27,366,408`, `0.641975`, `2.1e-07`."""
+    if value is None:
+        return MISSING
+    return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """A decade at an axis: `10⁻⁴`."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def values(numbers: Sequence[int]) -> str:
     """Several integers: `6, 12, 24`, and of many the ends and how many they are, `4–64 (16)`."""
     if len(numbers) <= 4:

@@ -35,6 +35,8 @@ def main() -> None:
     record = (CODE / "record.template").read_text().replace("12345678", (HERE / "bytes").read_text().strip())
     if behaviour == "lacking":
         record = record.replace('"gradient_error":0.0,', "")
+    if behaviour == "newer schema":
+        record = record.replace('"schema_version":1', '"schema_version":99')
     (out / "results.jsonl").write_text(record + "\n")
     (out / "run.json").write_text((CODE / "run.template").read_text())
     sys.exit(3 if behaviour == "failed case" else 0)

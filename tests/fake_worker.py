@@ -1,6 +1,6 @@
 """A child process that measures nothing, for tests of the runner: how it behaves for which method is in the
-environment variable FAKE_WORKER, such as `{"time bdia": "crash", "measure standard": "kill"}`. What it was asked is
-appended to the file named by FAKE_WORKER_LOG."""
+environment variable FAKE_WORKER, such as `{"time bdia": "crash", "measure standard depth=4": "kill"}`. What it was
+asked is appended to the file that FAKE_WORKER_LOG names."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ def main() -> None:
     methods = [member["case"]["method"] for member in job["members"]]
     with Path(os.environ["FAKE_WORKER_LOG"]).open("a") as log:
         log.write(f"{job['kind']} {' '.join(methods)}\n")
+    Path(os.environ["FAKE_WORKER_LOG"]).with_suffix(".job").write_text(json.dumps(job))
     behaviours = json.loads(os.environ.get("FAKE_WORKER", "{}"))
     for number, method in enumerate(methods):
         tell(job, type="started", member=number)
-        if not act(job, number, behaviours.get(f"{job['kind']} {method}", "ok")):
+        name = f"{job['kind']} {method}"
+        at_depth = f"{name} depth={job['members'][number]['case']['depth']}"
+        if not act(job, number, behaviours.get(at_depth, behaviours.get(name, "ok"))):
             return
 
 
@@ -43,6 +46,11 @@ def act(job: dict[str, Any], member: int, behaviour: str) -> bool:
         raise SystemExit("Traceback of some kind\nRuntimeError: it broke\n\n")
     elif behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "kill half-way":
+        tell(job, type="measured", member=member, fields={"activation_bytes": 7}, doing="measuring gradients")
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif behaviour == "with peak":
+        tell(job, type="finished", member=member, fields={"activation_bytes": 7})
     elif behaviour == "segfault":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif behaviour == "garbage":

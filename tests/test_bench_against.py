@@ -306,6 +306,20 @@ def test_sides_of_two_environments_are_compared_only_where_that_is_allowed(repos
     assert against.judge(sides, Tolerances(), any_environment=True).mismatch
 
 
+def test_a_commit_of_another_schema_cannot_be_compared(repository: Path) -> None:
+    """Records of a schema that the working tree's code does not read are exit code 4."""
+    behave("newer schema")
+    with pytest.raises(BaselineError, match=r"v2 \(.*\) cannot be compared: .*schema version 99"):
+        against.measure(asked(revision="v2"), lambda line: None)
+
+
+def test_rates_need_something_that_was_timed(repository: Path) -> None:
+    """`--rates` of a commit that was not timed beside `standard` is refused rather than passed."""
+    sides = against.measure(asked(), lambda line: None)
+    with pytest.raises(BaselineError, match=r"--rates: nothing of v1 .* was timed beside standard"):
+        against.judge(sides, Tolerances(), rated=True)
+
+
 def test_both_runs_are_kept_where_that_is_asked(repository: Path, tmp_path: Path) -> None:
     """`--out` keeps both runs, and refuses a folder that holds some before anything runs."""
     assert measured(asked(out=Path("kept")))[0] == (1000, 2000)

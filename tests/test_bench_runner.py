@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from synthetic_records import METHODS, case
 
-from bench import runner, store
+from bench import limits, runner, store
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.outcome import MEASURED
 from bench.record import Record
@@ -48,6 +48,10 @@ class Bench:
     def jobs(self) -> list[str]:
         """The children of the last run, in order: what they did, and of which methods."""
         return self._log.read_text().splitlines()
+
+    def sent(self) -> dict[str, Any]:
+        """The last job, as its child read it."""
+        return dict(json.loads(self._log.with_suffix(".job").read_text()))
 
     def lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.out / store.RESULTS).read_text().splitlines()]
@@ -142,6 +146,13 @@ def test_a_failure_keeps_what_was_measured(bench: Bench) -> None:
     """A record that failed half-way has the fields that were measured before."""
     (record,) = bench.run([plan("bdia", ["memory"])], {"measure bdia": "unsupported"}).records
     assert (record.status, record.loss) == ("unsupported", 2.0)
+
+
+def test_what_was_measured_before_a_child_was_killed_is_kept(bench: Bench) -> None:
+    """A child that is killed over one measurement leaves the earlier ones, and the record says over which it was."""
+    (record,) = bench.run([plan("bdia", ["memory", "gradients"])], {"measure bdia": "kill half-way"}).records
+    assert (record.status, record.activation_bytes, record.gradient_error) == ("oom", 7, None)
+    assert (record.message or "").startswith("while measuring gradients: killed by signal 9")
 
 
 @pytest.mark.parametrize("behaviour", ["crash", "kill", "oom", "garbage", "silent"])
@@ -251,6 +262,87 @@ def test_a_group_that_lacks_a_member_is_timed_again_as_a_whole(bench: Bench) -> 
     assert {one.method: one for one in store.read(bench.out).records} == {one.method: one for one in found.records}
 
 
+LARGE = "larger than depth=4, which ran out of memory; --no-skip measures it all the same"
+
+
+def growing(*depths: int, measure: Sequence[Measurement] = MEASUREMENTS) -> list[Plan]:
+    return [plan(method, measure, depth=depth) for depth in depths for method in ("standard", "bdia")]
+
+
+def test_what_is_larger_than_what_ran_out_of_memory_is_skipped(bench: Bench) -> None:
+    """After an OOM larger cases of the same method get a row without a child and are not timed; others are measured."""
+    found = bench.run(growing(2, 4, 8, 16), {"measure standard depth=4": "kill"})
+    assert [one.status for one in found.records] == ["ok", "ok", "oom", "ok", "skipped", "ok", "skipped", "ok"]
+    assert [found.records[index].message for index in (4, 6)] == [LARGE, LARGE]
+    assert bench.jobs()[6:] == ["time bdia", "measure bdia"] * 2
+    assert [record.method for record in found.failed] == ["standard"]
+    assert len(bench.lines()) == 8
+    done = [event.done for event in bench.events if isinstance(event, RecordDone)]
+    assert done == list(range(1, 9))
+
+
+def test_what_is_skipped_stands_as_long_as_the_oom_does(bench: Bench) -> None:
+    """Resuming measures nothing; once the case that ran out is measured, so are those that were left out."""
+    plans = growing(2, 4, 8)
+    bench.run(plans, {"measure standard depth=4": "oom"})
+    before = bench.lines()
+    again = bench.run(plans)
+    assert (bench.jobs(), bench.lines(), again.reused) == ([], before, 6)
+    bench.run(plans, {"measure standard depth=4": "oom"}, rerun="failed")
+    assert bench.jobs() == ["time standard bdia", "measure standard"]
+    assert [line["status"] for line in bench.lines()[6:]] == ["ok", "oom", "skipped"]  # the first with new times
+    cured = bench.run(plans, rerun="failed")
+    assert {record.status for record in cured.records} == {"ok"}
+    assert "measure standard" in bench.jobs()[-1]
+    assert len(store.read(bench.out).records) == 6
+
+
+def test_larger_cases_are_tried_when_asked(bench: Bench) -> None:
+    """Without skipping every case is measured, also those that an earlier start skipped, and an OOM stays one."""
+    plans = growing(4, 8, measure=["memory"])
+    bench.run(plans, {"measure standard depth=4": "oom"})
+    found = bench.run(plans, {"measure standard depth=8": "oom"}, skip=False)
+    assert bench.jobs() == ["measure standard"]
+    assert [one.status for one in found.records] == ["oom", "ok", "oom", "ok"]
+
+
+def test_only_what_ran_out_is_left_out(bench: Bench) -> None:
+    """Where the step fitted and the gradients' reference did not, larger cases are measured without gradients."""
+    plans = [plan("bdia", depth=depth) for depth in (4, 8)]
+    first, second = bench.run(plans, {"measure bdia depth=4": "kill half-way"}).records
+    assert (first.status, first.activation_bytes) == ("oom", 7)
+    assert (second.status, second.activation_bytes, second.step_seconds) == ("skipped", 1000, [0.5, 0.25, 0.5])
+    assert second.message == (
+        "reconstruction, gradients left out: larger than depth=4, which ran out of memory over that; "
+        "--no-skip measures it all the same"
+    )
+    assert set(bench.sent()["members"][0]["measure"]) == {"memory", "throughput"}
+    assert bench.run(plans).reused == 2
+
+
+def test_who_ran_out_in_the_rounds_is_timed_no_more(bench: Bench) -> None:
+    """A member that ran out of memory in its group's rounds takes no part in those of larger groups."""
+    found = bench.run(
+        growing(4, 8, measure=["memory", "throughput"]),
+        {"time standard depth=4": "kill", "measure standard": "with peak"},
+    )
+    assert bench.jobs() == [
+        "time standard bdia", "time bdia", "measure standard", "measure bdia",
+        "time bdia", "measure standard", "measure bdia",
+    ]  # fmt: skip
+    assert [(one.status, one.activation_bytes) for one in found.records[::2]] == [("oom", 7), ("skipped", 7)]
+    assert (found.records[2].message or "").startswith("throughput left out: larger than depth=4, which ran out")
+
+
+def test_an_oom_is_told_with_the_limit_that_held_it(bench: Bench) -> None:
+    """The limit reaches the child, and the message of a case that ran out names it."""
+    (record,) = bench.run(
+        [plan("bdia", ["memory"])], {"measure bdia": "oom"}, memory_limit=limits.parse("4GiB")
+    ).records
+    assert record.message == "said oom; held to 4GiB by --memory-limit"
+    assert bench.sent()["memory_limit"] == 4 * 2**30
+
+
 def test_an_interrupt_keeps_what_was_stored(bench: Bench) -> None:
     """Ctrl-C after a record: the record stays, and resuming measures the rest."""
     plans = [plan("standard", ["memory"]), plan("bdia", ["memory"])]
@@ -290,6 +382,7 @@ def test_plans_are_grouped_by_all_but_method_and_l() -> None:
 
 def test_no_child_can_set_what_the_runner_says() -> None:
     """The fields a child may fill in are those that are measured, not the case, the status or the fingerprint."""
-    own = {"status", "message", "suite", "fingerprint", "schema_version", "threads", "verify", *Case.__struct_fields__}
+    own = {"status", "message", "suite", "fingerprint", "code", "schema_version", "threads", "verify"}
+    own.update(Case.__struct_fields__)
     assert set(MEASURED) | own == set(Record.__struct_fields__)
     assert MEASURED.isdisjoint(own)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import msgspec
@@ -14,9 +16,10 @@ import psutil
 import pytest
 from synthetic_records import full
 
-from bench import probe, runner, session, signals
+from bench import limits, probe, runner, session, signals
 from bench.case import Plan
 from bench.environment import capture
+from bench.errors import UsageError
 from bench.runner import RunEvent, Settings, Summary
 from bench.session import Request, RunInterruptedError
 from bench.store import Store
@@ -123,6 +126,7 @@ def test_an_interruption_in_mid_run_says_what_is_kept(
 def test_only_the_first_of_two_signals_counts() -> None:
     """A second signal does not cut short what the first one began, and afterwards all is as it was."""
     done = []
+    before = [signal.getsignal(which) for which in signals.HEEDED]
 
     @signals.heeded()
     def work() -> None:
@@ -135,7 +139,31 @@ def test_only_the_first_of_two_signals_counts() -> None:
     with pytest.raises(signals.Terminated) as caught:
         work()
     assert (signals.number(caught.value), done) == (signal.SIGHUP, ["cleaned up"])
-    assert [signal.getsignal(which) for which in signals.HEEDED] == [signal.SIG_DFL] * 2
+    assert [signal.getsignal(which) for which in signals.HEEDED] == before
+
+
+def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
+    """A signal within `deferred` is raised at its end, within `lifted` at once, and one that was lost in a destructor
+    at the next check."""
+    done = []
+
+    def work(wait: AbstractContextManager[None]) -> None:
+        with signals.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append("begun")
+            with wait:
+                done.append("finished")
+
+    with signals.heeded():
+        with pytest.raises(KeyboardInterrupt):
+            work(nullcontext())
+        with pytest.raises(KeyboardInterrupt):
+            signals.check()
+    with signals.heeded(), pytest.raises(KeyboardInterrupt):
+        work(signals.lifted())
+    with signals.heeded():
+        signals.check()  # what an earlier run heard does not end this one
+    assert done == ["begun", "finished", "begun"]
 
 
 def test_who_ignores_a_signal_still_does() -> None:
@@ -161,3 +189,23 @@ def test_a_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_two_runs_in_one_second_get_two_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory that is named after the time is created for one run alone, whatever the clock says."""
+    monkeypatch.setattr(time, "strftime", lambda *arguments: "20250101-000000")
+    monkeypatch.setattr(probe, "probe", lambda device, threads: capture("cpu", threads=threads))
+    prepared = session.prepare(dataclasses.replace(REQUEST, out=None))
+    assert not prepared.directory.exists()
+    names = [prepared.claimed().directory.name for _ in range(3)]
+    assert names == [f"quick-20250101-000000{again}" for again in ("", "-2", "-3")]
+    assert dataclasses.replace(prepared, request=REQUEST, directory=Path("out")).claimed().directory == Path("out")
+
+
+def test_a_memory_limit_that_would_not_hold_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA a process's memory says nothing, which is said before anything is measured."""
+    on_cuda = msgspec.structs.replace(capture("cpu", threads=2), device="cuda")
+    monkeypatch.setattr(probe, "probe", lambda device, threads: on_cuda)
+    with pytest.raises(UsageError, match="--memory-limit: it limits a process's memory on the CPU, and this run is on"):
+        session.prepare(dataclasses.replace(REQUEST, memory_limit=limits.parse("4GiB")))
+    assert session.prepare(REQUEST).environment.device == "cuda"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -220,6 +224,45 @@ def test_a_run_file_without_resumptions_is_read(tmp_path: Path) -> None:
     assert found.resumed == []
 
 
+def test_records_of_other_code_are_told(tmp_path: Path) -> None:
+    """What was measured with other code than the latest record is counted; a record that tells of no code is not."""
+    old = [msgspec.structs.replace(one, code="old") for one in (FIRST, SECOND)]
+    fill(tmp_path, *old, record(case("checkpoint")))
+    assert store.read(tmp_path).messages == []
+    with Store(tmp_path, a_run(), resume=True) as opened:
+        opened.append(msgspec.structs.replace(SECOND_AGAIN, code="new"))
+    (said,) = store.read(tmp_path).messages
+    assert "1 of 3 cases were measured with other code than the latest" in said
+
+
+def test_what_a_killed_run_left_behind_is_cleared(tmp_path: Path) -> None:
+    """Half of a `run.json` that was being written goes when the run is gone on with."""
+    fill(tmp_path, FIRST)
+    (tmp_path / "run.json.part").write_text("{")
+    with Store(tmp_path, a_run(), resume=True):
+        assert sorted(file.name for file in tmp_path.iterdir()) == [store.RESULTS, store.RUN]
+
+
+def test_a_run_whose_results_are_deleted_stops(tmp_path: Path) -> None:
+    """Nothing is measured into a file that nobody will find."""
+    with Store(tmp_path, a_run()) as opened:
+        opened.append(FIRST)
+        (tmp_path / store.RESULTS).unlink()
+        with pytest.raises(UsageError, match="was deleted as the run went on"):
+            opened.append(SECOND)
+
+
+def test_a_directory_that_cannot_be_locked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk without locks is told from a run that holds one."""
+
+    def no_locks(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(UsageError, match="No locks available, so it cannot be locked; give a directory on another"):
+        Store(tmp_path, a_run())
+
+
 def test_two_runs_cannot_write_into_one_directory(tmp_path: Path) -> None:
     """A directory in use is refused, also to another process, and free again once the run is over."""
     code = (
@@ -264,15 +307,44 @@ def test_a_broken_run_file_is_refused(tmp_path: Path) -> None:
         store.read_run(tmp_path)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
-    """What cannot be written says how to go on."""
-    with Store(tmp_path, a_run()) as opened:
-        full = os.open("/dev/full", os.O_RDWR)
-        os.dup2(full, opened._file)
-        os.close(full)
+def test_a_full_disk_is_one_line_and_leaves_whole_lines(tmp_path: Path) -> None:
+    """What cannot be written whole is not written at all, says how to go on, and is written once there is room."""
+    file = fill(tmp_path, FIRST)
+    before, soft = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Store(tmp_path, a_run(), resume=True) as opened:
+        opened.append(FIRST)
+        whole = file.read_bytes()
+        ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 100, soft[1]))  # room for half a line
+        try:
+            with pytest.raises(UsageError, match="File too large; make room, then go on with --resume"):
+                opened.append(SECOND)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, soft)
+            signal.signal(signal.SIGXFSZ, ignored)
+        assert file.read_bytes() == whole == before * 2
+        assert opened.records() == [FIRST]
+        opened.append(SECOND)
+    assert store.read(tmp_path) == store.Stored([FIRST, SECOND], [])
+
+
+def test_a_full_disk_leaves_the_run_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `run.json` that cannot be written anew stays the old one, with nothing beside it; at the start that is one
+    line."""
+    fill(tmp_path, FIRST)
+    before = (tmp_path / store.RUN).read_bytes()
+
+    def full(file: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Store(tmp_path, LATER, resume=True) as opened:
+        monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(UsageError, match="No space left on device; make room, then go on with --resume"):
-            opened.append(FIRST)
+            opened.append(SECOND)
+    assert (tmp_path / store.RUN).read_bytes() == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == [store.RESULTS, store.RUN]
+    with pytest.raises(UsageError, match="No space left on device; give a directory that can be written"):
+        Store(tmp_path / "new", a_run())
 
 
 def test_no_home_and_no_user_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,8 +17,9 @@ from bdia.errors import HeadroomError, TapeError
 from bench import child, examination, supervise
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
 from bench.errors import UsageError
-from bench.outcome import MEASURED
-from bench.protocol import Event, Finished, Job, Kind
+from bench.outcome import MEASURED, of_end
+from bench.outcome import said as said_of
+from bench.protocol import Event, Finished, Job, Kind, Measured
 
 WORKER = Path(child.__file__).with_name("worker.py")
 
@@ -174,7 +176,7 @@ def test_a_child_ends_with_its_parent() -> None:
     child_process.stdin.flush()
     assert os.read(read, 1)  # it has begun
     child_process.stdin.close()
-    assert child_process.wait(30) == 1
+    assert child_process.wait(30) in (1, -signal.SIGKILL)
     os.close(read)
 
 
@@ -230,3 +232,30 @@ def test_a_method_that_goes_wrong_does_not_spoil_the_others_weights() -> None:
     """Timing a method whose gradients explode leaves those timed beside it on finite weights."""
     found = run(job(*(plan(method, "throughput", depth=160) for method in ("bdia-naive", "bdia")), kind="time"))
     assert {method: one.status for method, one in found.items()} == {"bdia-naive": "ok", "bdia": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("ending", "status", "said"),
+    [
+        ("os.kill(os.getpid(), 9)", "oom", "while measuring gradients: killed by signal 9"),
+        ("raise MemoryError", "oom", "while measuring gradients: out of memory"),
+        ("raise ValueError('no')", "error", "while measuring gradients: ValueError: no"),
+    ],
+)
+def test_memory_survives_what_happens_to_the_gradients(tmp_path: Path, ending: str, status: str, said: str) -> None:
+    """A child that fails or is killed over the gradients has told of memory and reconstruction before."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        f"import os, sys\nsys.path.insert(0, {str(WORKER.parent.parent)!r})\nfrom bench import child, worker\n"
+        f"def fail(*arguments, **options): {ending}\nchild.measure_gradients = fail\nworker.main()\n"
+    )
+    events: list[Event] = []
+    end = supervise.run(job(plan("bdia", "memory", "reconstruction", "gradients")), events.append,
+                        timeout_seconds=120, worker=worker)  # fmt: skip
+    last = events[-1]
+    outcome = said_of(last) if isinstance(last, Finished) else of_end(end, last if isinstance(last, Measured) else None)
+    assert outcome.status == status
+    assert (outcome.message or "").startswith(said)
+    assert outcome.fields["activation_bytes"] > 0
+    assert outcome.fields["bit_exact"] is True
+    assert "gradient_error" not in outcome.fields

@@ -721,7 +721,7 @@ def test_check_writes_junit_and_tells_github(bench: Bench, finished: str, monkey
 
 def test_the_formats_are_those_of_the_reports() -> None:
     """What `--format` offers without importing the reports is what they can do."""
-    assert ("table", *export.EXPORTS) == cli.FORMATS
+    assert ("table", *export.EXPORTS, "html") == cli.FORMATS
     assert figures.FORMATS == cli.PICTURES
 
 

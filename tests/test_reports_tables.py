@@ -87,6 +87,24 @@ def test_a_failed_case_shows_its_status_and_no_number() -> None:
     assert sheet.notes[0] == "¹ needed more than the 8.0 GiB there are"
 
 
+def test_a_skipped_case_is_a_row_with_its_reason() -> None:
+    """A case that was left out has its status where its numbers would be, and one of which only a part was left out
+    has its status in place of that part."""
+    whole, part = (synthetic.case("standard", depth=depth) for depth in (48, 96))
+    records = [
+        *synthetic.depth_suite((12, 24)),
+        synthetic.failed(whole, "skipped", "larger than depth=32"),
+        synthetic.full(part, status="skipped", message="throughput left out", step_seconds=None, tokens_per_second=None,
+                       samples_per_second=None, rounds_id=None),
+    ]  # fmt: skip
+    sheet = main_sheet(records)
+    rest, last = (cells(sheet, line) for line in sheet.lines[-2:])
+    assert rest["peak"].startswith("skipped")
+    assert last["rate"].startswith("skipped")
+    assert not last["peak"].startswith("skipped")
+    assert {"larger than depth=32", "throughput left out"} <= {note.partition(" ")[2] for note in sheet.notes}
+
+
 def test_an_unsupported_case_shows_its_error_all_the_same() -> None:
     """Beyond the cliff the row has a status and the error that was measured."""
     sheet = main_sheet(SUITES["bits"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 OUT_OF_MEMORY = (
     "DefaultCPUAllocator: can't allocate memory",
+    "CUDA out of memory",
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
+    "std::bad_alloc",
+    "Cannot allocate memory",
 )
 """What torch says where it has no exception class of its own for it."""
 
@@ -19,4 +22,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     # torch's own class derives from RuntimeError, and by name it can be told without importing torch.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return any(text in str(error) for text in OUT_OF_MEMORY)
+    return says_out_of_memory(str(error))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether a message, or the last words of a process, mean that memory ran out."""
+    return text.startswith("MemoryError") or any(known in text for known in OUT_OF_MEMORY)

@@ -21,6 +21,7 @@ from reports.figures.output import (
     save,
     save_all,
     setting,
+    svg,
 )
 from reports.figures.rate import throughput
 from reports.figures.tradeoff import memory_speed
@@ -42,5 +43,6 @@ __all__ = [
     "save",
     "save_all",
     "setting",
+    "svg",
     "throughput",
 ]

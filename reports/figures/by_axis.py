@@ -21,14 +21,14 @@ from reports.figures.labels import (
     plain_log_ticks,
     value_ticks,
 )
-from reports.frame import Table, method_rank, rows
+from reports.frame import method_rank, rows
 from reports.settings import Row
 from reports.sheets import slope
 
 AXIS_LABELS = {"depth": "depth (blocks)", "width": "width", "seq": "tokens a sample", "batch": "batch (samples)"}
 
 
-def memory_numbers(frame: Table, axis: str) -> pd.DataFrame:
+def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     """What `memory_axis` plots: a row a method and value of `axis`; the lower median where seeds differ.
 
     A case that failed is a row with its status and no bytes. Fewer than two values make no figure, and no rows."""
@@ -60,12 +60,12 @@ def memory_numbers(frame: Table, axis: str) -> pd.DataFrame:
     return select.numbers(numbers, schema | {"bits_per_activation": "Float64", "law_linear": "boolean"})
 
 
-def memory_setting(frame: Table, axis: str) -> str:
+def memory_setting(frame: pd.DataFrame, axis: str) -> str:
     """Which of several settings `memory_axis` draws, in words; empty where there is only one."""
     return select.setting(rows(frame), _chosen(rows(frame), axis), _measured)
 
 
-def memory_axis(frame: Table, ax: Axes | None = None, *, axis: str) -> Axes:
+def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Axes:
     """Draws activation memory against `axis` (`depth`, `width`, `seq` or `batch`) into `ax` or a new figure.
 
     Of several settings, the one with the most values of `axis`. Cases that failed are named at the top, where
@@ -78,7 +78,7 @@ def memory_axis(frame: Table, ax: Axes | None = None, *, axis: str) -> Axes:
     return ax
 
 
-def memory_depth(frame: Table, ax: Axes | None = None) -> Axes:
+def memory_depth(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws activation memory against depth, with the bits per activation that `frame` fitted in the labels; points on
     no line are said to be on none."""
 

@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from reports import units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, name_setting
-from reports.frame import Table, method_rank, rows
+from reports.frame import method_rank, rows
 from reports.settings import Row
 
 NEEDS = "reconstructions of one method at two or more l"
 
 
-def error_bits_numbers(frame: Table) -> pd.DataFrame:
+def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """What `error_bits` plots: a row a method and l with the worst error of all blocks and seeds, and whether that
     l was within the exact range: `status` is `unsupported` where it was not. A method without l has one row."""
     points: dict[tuple[str, int | None], list[Row]] = {}
@@ -33,12 +33,12 @@ def error_bits_numbers(frame: Table) -> pd.DataFrame:
     return select.numbers(sorted(numbers, key=lambda row: (method_rank(row["method"]), row["bits"] or 0)), schema)
 
 
-def error_bits_setting(frame: Table) -> str:
+def error_bits_setting(frame: pd.DataFrame) -> str:
     """Which of several settings `error_bits` draws, in words; empty where there is only one."""
     return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
 
 
-def error_bits(frame: Table, ax: Axes | None = None) -> Axes:
+def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws the worst reconstruction error against l into `ax` or a new figure. Exact zeros have a strip of their
     own; where fp32 no longer holds every multiple of 2^-l the ground is shaded and the marks are open. A method
     without l is a line across.

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
-from reports.frame import Table, rows
+from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases whose reconstruction was measured"
@@ -36,7 +36,7 @@ _VERSIONS = 3
 _INVERSES = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
-def fig1_numbers(frame: Table) -> pd.DataFrame:
+def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """What `fig1` plots: for each method, l, γ, `train_steps` and block, `max_abs_error` over the seeds.
 
     `not_finite` counts the seeds whose error is not, which the median and the range leave out."""
@@ -65,12 +65,12 @@ def fig1_numbers(frame: Table) -> pd.DataFrame:
     return select.numbers(found, _SCHEMA)
 
 
-def fig1_setting(frame: Table) -> str:
+def fig1_setting(frame: pd.DataFrame) -> str:
     """Which of several settings `fig1` draws, in words; empty where there is only one."""
     return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
 
 
-def fig1(frame: Table, ax: Axes | None = None) -> Axes:
+def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws the reconstruction error against the block into `ax`, or into a new figure: median over seeds as a
     line, their range as a band, exact zeros in a strip of their own, and a slope of 2x a block to compare with.
     Weights as they were initialised are filled marks, trained ones open.

@@ -15,7 +15,7 @@ from bench import parts
 from bench.parts import PartName
 from reports import breakdown, units
 from reports.figures import select, style
-from reports.frame import Table, rows
+from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases of which it was measured what their memory is made of"
@@ -74,7 +74,7 @@ FILLS: Final[Mapping[PartName, Fill]] = {
 }
 
 
-def memory_parts_numbers(frame: Table) -> pd.DataFrame:
+def memory_parts_numbers(frame: pd.DataFrame) -> pd.DataFrame:
     """What `memory_parts` plots: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
     bytes, and a column for each part that occurs, of which they are the sum.
 
@@ -82,13 +82,13 @@ def memory_parts_numbers(frame: Table) -> pd.DataFrame:
     return _numbers(_chosen(rows(frame)))
 
 
-def memory_parts_setting(frame: Table) -> str:
+def memory_parts_setting(frame: pd.DataFrame) -> str:
     """Which of several settings `memory_parts` draws, in words; empty where there is only one."""
     found = rows(frame)
     return _setting(found, _chosen(found))
 
 
-def memory_parts_size(frame: Table) -> tuple[float, float]:
+def memory_parts_size(frame: pd.DataFrame) -> tuple[float, float]:
     """Inches, width and height, that `memory_parts` needs: a column wide, wider for a long name, and as high as
     there are bars."""
     found = rows(frame)
@@ -96,7 +96,7 @@ def memory_parts_size(frame: Table) -> tuple[float, float]:
     return _size(_numbers(chosen), _setting(found, chosen))
 
 
-def memory_parts(frame: Table, ax: Axes | None = None) -> Axes:
+def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws what activation memory and whole-step peak are made of, a bar a method, into `ax` or a new figure: at the
     largest point where the most methods have parts.
 

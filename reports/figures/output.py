@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import pandas as pd
@@ -18,7 +19,7 @@ from matplotlib.figure import Figure
 from bench.errors import BenchError, UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
-from reports.frame import Table, rows
+from reports.frame import rows_kept
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -43,14 +44,14 @@ class Drawing:
     """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), which of several settings
     they are of (empty: there is one), and what it needs."""
 
-    draw: Callable[[Table, Axes | None], Axes]
-    numbers: Callable[[Table], pd.DataFrame]
-    setting: Callable[[Table], str]
+    draw: Callable[[pd.DataFrame, Axes | None], Axes]
+    numbers: Callable[[pd.DataFrame], pd.DataFrame]
+    setting: Callable[[pd.DataFrame], str]
     needs: str
-    size: Callable[[Table], tuple[float, float]] = lambda _: style.COLUMN
+    size: Callable[[pd.DataFrame], tuple[float, float]] = lambda _: style.COLUMN
 
 
-def _memory(axis: str, draw: Callable[[Table, Axes | None], Axes] | None = None) -> Drawing:
+def _memory(axis: str, draw: Callable[[pd.DataFrame, Axes | None], Axes] | None = None) -> Drawing:
     return Drawing(
         draw or (lambda frame, ax: by_axis.memory_axis(frame, ax, axis=axis)),
         lambda frame: by_axis.memory_numbers(frame, axis),
@@ -80,12 +81,12 @@ FIGURES: Mapping[str, Drawing] = {
 """The figures by the names of the command line."""
 
 
-def available(frame: Table) -> tuple[str, ...]:
+def available(frame: pd.DataFrame) -> tuple[str, ...]:
     """The names of the figures that the frame has the numbers for."""
     return tuple(name for name, drawing in FIGURES.items() if not drawing.numbers(frame).empty)
 
 
-def setting(name: str, frame: Table) -> str:
+def setting(name: str, frame: pd.DataFrame) -> str:
     """Which of several settings the figure `name` draws, in words; empty where there is only one.
 
     Raises: UsageError for an unknown name."""
@@ -103,7 +104,7 @@ class Drawn:
 
 
 def save_all(
-    frame: Table,
+    frame: pd.DataFrame,
     directory: Path,
     *,
     size: tuple[float, float] | None = None,
@@ -112,18 +113,18 @@ def save_all(
     """Every figure that the frame has the numbers for, as `save` writes it; one that cannot be drawn stops no other."""
     paths: list[Path] = []
     refused: dict[str, BenchError] = {}
-    table = rows(frame)
-    for name in available(table):
-        try:
-            paths += save(name, table, directory, size=size, style_file=style_file)
-        except BenchError as error:
-            refused[name] = error
+    with rows_kept(frame):
+        for name in available(frame):
+            try:
+                paths += save(name, frame, directory, size=size, style_file=style_file)
+            except BenchError as error:
+                refused[name] = error
     return Drawn(tuple(paths), refused)
 
 
 def save(
     name: str,
-    frame: Table,
+    frame: pd.DataFrame,
     directory: Path,
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
@@ -144,11 +145,8 @@ def save(
     if numbers.empty:
         raise UsageError(f"figure {name!r} needs {drawing.needs}, and this run has none; {_choice(frame)}")
     sheet = _sheet(style_file) if style_file is not None else {}
-    # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
-        width, height = size or sheet.get("figure.figsize", drawing.size(frame))
-        figure = Figure(figsize=(width, height), layout="constrained")
-        drawing.draw(frame, figure.add_subplot())
+        figure = _drawn(drawing, frame, size or sheet.get("figure.figsize", drawing.size(frame)))
         paths = [directory / f"{name}.{format_}" for format_ in formats]
         table = directory / f"{name}.csv"
         try:
@@ -159,6 +157,18 @@ def save(
         except OSError as error:
             raise UsageError(f"{directory}: {error.strerror}; give a directory that can be written") from error
     return [*paths, table]
+
+
+def svg(name: str, frame: pd.DataFrame) -> str:
+    """The figure `name` as SVG with text as text, for a page that has fonts of its own.
+
+    Raises: UsageError for an unknown name, or a frame without the numbers.
+    """
+    with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, "svg.fonttype": "none"}):
+        content = io.BytesIO()
+        drawing = _known(name)
+        _write(_drawn(drawing, frame, drawing.size(frame)), content, "svg")
+    return content.getvalue().decode()
 
 
 def parse_size(text: str) -> tuple[float, float]:
@@ -185,12 +195,19 @@ def _check_formats(formats: Sequence[str]) -> None:
             raise UsageError(f"figure format {format_!r}: expected one of {', '.join(FORMATS)}")
 
 
-def _choice(frame: Table) -> str:
+def _choice(frame: pd.DataFrame) -> str:
     names = available(frame)
     return f"choose one of {', '.join(names)}" if names else "it has the numbers for no figure"
 
 
-def _write(figure: Figure, path: Path, format_: str) -> None:
+def _drawn(drawing: Drawing, frame: pd.DataFrame, size: tuple[float, float]) -> Figure:
+    # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
+    figure = Figure(figsize=size, layout="constrained")
+    drawing.draw(frame, figure.add_subplot())
+    return figure
+
+
+def _write(figure: Figure, path: Path | BinaryIO, format_: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:

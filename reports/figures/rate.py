@@ -13,7 +13,7 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above
-from reports.frame import REFERENCE, Table, method_rank, rows
+from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
 
 NEEDS = "cases timed side by side with standard"
@@ -26,7 +26,7 @@ _GROUP = 0.64
 """Of the room between two groups, the share that the points take."""
 
 
-def throughput_numbers(frame: Table, axis: str | None = None) -> pd.DataFrame:
+def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
     """What `throughput` plots: a row a method and value of `axis`, by default the one with the most values.
 
     `rate_ratio` is the median of paired rounds and, over several seeds, the median of those; low and high are the
@@ -50,12 +50,12 @@ def throughput_numbers(frame: Table, axis: str | None = None) -> pd.DataFrame:
     return select.numbers(numbers, schema | dict.fromkeys(ratios, "Float64"))
 
 
-def throughput_setting(frame: Table, axis: str | None = None) -> str:
+def throughput_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
     """Which of several settings `throughput` draws, in words; empty where there is only one."""
     return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _compared)
 
 
-def throughput(frame: Table, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
+def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
     """Draws each method's rate over standard's into `ax` or a new figure, a group of points a value of `axis`:
     median of the paired rounds, and a bar from the slowest to the fastest.
 

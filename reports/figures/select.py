@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -33,7 +33,7 @@ def comparable(
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
     free = {*METHOD_AXES, "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
-    setting = operator.itemgetter(*(axis for axis in AXES if axis not in free))
+    setting = itemgetter(*(axis for axis in AXES if axis not in free))
     alike: dict[Any, list[Row]] = {}
     for row in rows:
         alike.setdefault(setting(row), []).append(row)

@@ -20,6 +20,8 @@ COLUMN = (3.25, 2.2)
 HOUSE: Mapping[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
+    # A name with dollars in it is a name, and no formula.
+    "text.parse_math": False,
     "font.size": 8.4,  # so that "small", of which every annotation is, comes to 7 points
     "axes.labelsize": 8,
     "axes.titlesize": 7,

@@ -11,13 +11,13 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above, plain_log_ticks
-from reports.frame import Table, method_rank, rows
+from reports.frame import method_rank, rows
 from reports.settings import Row
 
 NEEDS = "two or more methods with activation memory, timed side by side with standard"
 
 
-def memory_speed_numbers(frame: Table, axis: str | None = None) -> pd.DataFrame:
+def memory_speed_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
     """What `memory_speed` plots: a row a case with both its activation memory and its rate over standard's, along
     `axis`, by default the one with the most values. Of several seeds, the lowest. One method alone makes no rows."""
     along, kept = _chosen(rows(frame), axis)
@@ -32,12 +32,12 @@ def memory_speed_numbers(frame: Table, axis: str | None = None) -> pd.DataFrame:
     return select.numbers(kept, schema)
 
 
-def memory_speed_setting(frame: Table, axis: str | None = None) -> str:
+def memory_speed_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
     """Which of several settings `memory_speed` draws, in words; empty where there is only one."""
     return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _complete)
 
 
-def memory_speed(frame: Table, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
+def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
     """Draws rate over standard's against activation memory into `ax` or a new figure, a point a case, the cases
     of a method joined from small to large. Better is up and to the left.
 

@@ -61,7 +61,7 @@ def zero_axis(ax: Axes, errors: Sequence[float], *, headroom: float = 0.0) -> Ze
     step = max(1, math.ceil((math.floor(high) - low) / _LABELS))
     decades = range(low, math.floor(high) + 1, step)
     ax.yaxis.set_major_locator(FixedLocator([axis.zero(), *(10.0**decade for decade in decades)]))
-    labels = [units.EXACT, *(rf"$10^{{{decade}}}$" for decade in decades)]
+    labels = [units.EXACT, *map(units.power_of_ten, decades)]
     ax.yaxis.set_major_formatter(FixedFormatter(labels))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.axhspan(axis.floor, axis.bottom * 10 ** (-0.12 * depth), color="0.94", linewidth=0, zorder=0)
