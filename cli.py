@@ -7,6 +7,7 @@ imported inside the commands that need them. Exit codes are those of `bench.erro
 from __future__ import annotations
 
 import functools
+import gc
 import inspect
 import os
 import re
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 PROGRAM = "bdia-bench"
 FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 PICTURES = ("png", "svg", "pdf")
+GARBAGE_AT = 100_000
+"""New objects after which the collector of garbage has a look at them."""
 
 app = typer.Typer(
     help="Measures what reversible backprop saves over standard backprop, what it costs, and whether the "
@@ -46,6 +49,9 @@ app = typer.Typer(
 
 def main() -> None:
     """The console command."""
+    # What a command reads and prints stays until it ends. Looking it through for cycles again and again, as there comes
+    # to be more of it, takes a quarter of the time of a report on many records.
+    gc.set_threshold(GARBAGE_AT)
     _open_standard_streams()
     with signals.heeded():
         code = execute(sys.argv[1:])
@@ -177,6 +183,9 @@ Tolerance = Annotated[
         help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
         "of one metric as in gradient_error=20x. May be repeated.",
     ),
+]
+Rows = Annotated[
+    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 500 unless given.")
 ]
 
 
@@ -320,6 +329,7 @@ def report_command(
     caption: Annotated[
         bool, typer.Option("--caption", help="Add a caption: what is shown, hardware, versions, commit, command.")
     ] = False,
+    limit: Rows = None,
 ) -> int:
     """Show a run again: its tables, as text or for other programs, or its figures."""
     known, what = (FORMATS, "a report") if figure is None else (PICTURES, f"figure {figure}")
@@ -331,6 +341,8 @@ def report_command(
         raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
     if caption and format_ == "html" and figure is None:
         raise UsageError("--caption: a page of html tells all that a caption does; leave it out")
+    if limit is not None and (figure is not None or format_ not in (None, "table")):
+        raise UsageError("--rows is of tables in a terminal: leave it out, or take --format table")
     run = _load(directory)
 
     from reports import captions, page
@@ -343,7 +355,8 @@ def report_command(
         if (written := html.show(found, run.about, directory)) is not None:
             _note(f"written: {written}")
     elif figure is None:
-        page.show(found, format_ or "table", captions.caption(found, run.about) if caption else None)
+        words = captions.caption(found, run.about) if caption else None
+        page.show(found, format_ or "table", words, _limit(limit))
     if figure is not None or figures is not None:
         from reports import figures as drawing
 
@@ -367,7 +380,7 @@ def report_command(
 
 
 @app.command("compare")
-def compare_command(base: Base, head: Head, tolerance: Tolerance = None) -> int:
+def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: Rows = None) -> int:
     """Two runs side by side: the memory of each case, before and after, and what else changed."""
     from bench import check, compare
     from reports import compared, page
@@ -375,7 +388,7 @@ def compare_command(base: Base, head: Head, tolerance: Tolerance = None) -> int:
     old, new = _pair(base, head)
     allowed = check.tolerances(new.run or old.run, tolerance or ())
     found = compare.compare(old.measured, new.measured, allowed)
-    page.show_sheet(compared.compared(found))
+    page.show_sheet(compared.compared(found, _limit(limit)))
     print(f"{base} -> {head}: {compare.counted(found)}")
     return errors.EXIT_OK
 
@@ -510,6 +523,15 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK
+
+
+def _limit(given: str | None) -> int | None:
+    """What `--rows` says: at most so many, None for all."""
+    from reports.excerpt import ROWS
+
+    if given is None:
+        return ROWS
+    return None if given == "all" else _count("--rows")(given)
 
 
 def _refuse_measuring(given: Mapping[str, object]) -> None:

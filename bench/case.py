@@ -15,7 +15,7 @@ METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma")
 MEASUREMENTS: tuple[Measurement, ...] = ("memory", "throughput", "reconstruction", "gradients")
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything that decides what is computed. Field names are the command line's options.
 
     An axis that the method or the model does not have is None: `bits` for a rule that does not quantise, `gamma` for
@@ -55,7 +55,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     def group(self) -> tuple[object, ...]:
         """Cases of one group differ only in the method (and its bits and gamma), so their times can be paired."""
-        return tuple(getattr(self, name) for name in self.__struct_fields__ if name not in METHOD_AXES)
+        return tuple(getattr(self, name) for name in Case.__struct_fields__ if name not in METHOD_AXES)
 
     def label(self) -> str:
         """A short name for progress lines and messages, such as `bdia gpt depth=6 width=128 seed=0`."""

@@ -120,7 +120,8 @@ class Move:
 
 def moves(old: Parts, new: Parts) -> list[Move]:
     """What changed from `old` to `new`, the largest change first; blocks in a row that changed alike are one move."""
-    was, now = flat(old), flat(new)
+    names = [name for name in NAMES if old.get(name) != new.get(name)]
+    was, now = (flat({name: side[name] for name in names if name in side}) for side in (old, new))
     changed = [
         (name, block, was.get((name, block), 0), now.get((name, block), 0))
         for name, block in sorted(was.keys() | now.keys(), key=_place)

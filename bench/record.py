@@ -16,7 +16,7 @@ FAILED: tuple[Status, ...] = ("oom", "timeout", "error")
 """The statuses that make `run` exit with 3."""
 
 
-class BlockError(msgspec.Struct, frozen=True):
+class BlockError(msgspec.Struct, frozen=True, gc=False):
     """How well one block's input was rebuilt: the rebuilt x_k against the x_k of the forward."""
 
     block: int

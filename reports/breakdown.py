@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -77,11 +78,11 @@ def points(rows: Sequence[Row]) -> list[list[Row]]:
     A row a method, l and γ apart where they make a difference: of several seeds the lowest, of several l the
     paper's or else the largest, since neither changes where bytes are. Cases that failed at that point are among
     them; settings without any parts are left out."""
-    found: dict[tuple[Any, ...], dict[tuple[Any, ...], list[Row]]] = {}
+    setting = operator.itemgetter(*(axis for axis in AXES if axis not in (*METHOD_AXES, *SIZES, "seed")))
+    found: dict[Any, dict[tuple[Any, ...], list[Row]]] = {}
     for row in rows:
-        setting = tuple(row[axis] for axis in AXES if axis not in (*METHOD_AXES, *SIZES, "seed"))
         size = tuple(row[axis] or 0 for axis in SIZES)
-        found.setdefault(setting, {}).setdefault(size, []).append(row)
+        found.setdefault(setting(row), {}).setdefault(size, []).append(row)
 
     def worth(point: tuple[tuple[Any, ...], list[Row]]) -> tuple[Any, ...]:
         size, members = point

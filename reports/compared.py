@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
@@ -12,12 +13,11 @@ from bench.compare import Comparison, Value, Verdict
 from bench.record import FAILED
 from bench.tolerance import Metric
 from reports import settings, units, values
+from reports.excerpt import ROWS
 from reports.frame import grid_order
 from reports.sheets import Cell, Column, Line, Sheet, Tone, axis_cell, cell
 
 _SHOWN: tuple[tuple[Metric, str], ...] = (("activation_bytes", "activ."), ("peak_bytes", "peak"))
-_ALL = 500
-"""Cases up to which all are shown."""
 _WORST_FIRST: tuple[Verdict, ...] = (
     "newly failing",
     "missing",
@@ -29,21 +29,21 @@ _WORST_FIRST: tuple[Verdict, ...] = (
 )
 
 
-def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
+def compared(comparisons: Sequence[Comparison], limit: int | None = ROWS) -> Sheet | None:
     """What `bench.compare.compare` found, a row a case in the order of the grid; None where there is nothing.
 
     The verdict of a row is the worst of its metrics'. Notes have the parts and blocks that moved, each with the cases
     it moved in, verdicts that no column shows, as of `side_bytes`, and memory laws that changed. A case that is
-    compared as a whole has its status before and after in place of the first metric. Of a long comparison, cases that
-    are the same throughout are only counted."""
+    compared as a whole has its status before and after in place of the first metric. Of more than `limit` cases, those
+    that are the same throughout are only counted, and the first of the others shown."""
     if not comparisons:
         return None
     of_case: dict[Case, list[Comparison]] = {}
     for comparison in comparisons:
         if comparison.metric != "bits_per_activation":
             of_case.setdefault(comparison.case, []).append(comparison)
-    of_case, left_out = _shortened(of_case)
     of_case = {case: of_case[case] for case in sorted(of_case, key=grid_order)}
+    of_case, same, left_out = _shortened(of_case, limit)
     rows = {case: _axes(case) for case in of_case}
     axes = settings.varying(list(rows.values()))
     scales = {
@@ -76,8 +76,8 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
     notes += [_note(one, _axes(one.case), axes, ()) for one in comparisons if _law_changed(one)]
     if not lines and not notes:
         return None
-    if left_out:
-        notes.append(f"{units.cases(left_out)} not shown: the same in every metric")
+    if same:
+        notes.append(f"{units.cases(same)} not shown: the same in every metric")
     columns = [Column(settings.name_of(axis), numeric=_numeric(axis, rows.values())) for axis in axes]
     columns.append(Column("method", numeric=False))
     for metric, heading in _SHOWN:
@@ -88,15 +88,19 @@ def compared(comparisons: Sequence[Comparison]) -> Sheet | None:
         columns=(*columns, Column("verdict", numeric=False)),
         lines=tuple(lines),
         notes=tuple(notes),
+        left_out=f"{units.cases(left_out)} that changed left out" if left_out else "",
     )
 
 
-def _shortened(of_case: dict[Case, list[Comparison]]) -> tuple[dict[Case, list[Comparison]], int]:
-    """What is shown, and how many cases are not: where there are more than fit a few pages, those that are the same."""
-    if len(of_case) <= _ALL:
-        return of_case, 0
+def _shortened(
+    of_case: dict[Case, list[Comparison]], limit: int | None
+) -> tuple[dict[Case, list[Comparison]], int, int]:
+    """What is shown, and how many cases are not: of those that are the same, and of the others."""
+    if limit is None or len(of_case) <= limit:
+        return of_case, 0, 0
     changed = {case: found for case, found in of_case.items() if any(one.verdict != "same" for one in found)}
-    return changed, len(of_case) - len(changed)
+    shown = dict(itertools.islice(changed.items(), limit))
+    return shown, len(of_case) - len(changed), len(changed) - len(shown)
 
 
 def _numeric(axis: str, rows: Iterable[dict[str, Any]]) -> bool:

@@ -22,6 +22,7 @@ def sheets(frame: pd.DataFrame) -> list[Sheet]:
     return [*([] if first is None else [first]), *below(main, second)]
 
 
-def below(main: Sequence[Row], second: Sequence[Row]) -> list[Sheet]:
-    """The tables below the main one, of the rows that `partition` makes."""
-    return [sheet for sheet in (reconstructed(second), fitted(main), breakdown(main)) if sheet is not None]
+def below(main: Sequence[Row], second: Sequence[Row], limit: int | None = None) -> list[Sheet]:
+    """The tables below the main one, of the rows that `partition` makes; an excerpt of one with more than `limit`."""
+    found = (reconstructed(second, limit), fitted(main, limit), breakdown(main))
+    return [sheet for sheet in found if sheet is not None]

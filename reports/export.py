@@ -27,6 +27,8 @@ _LATEX_ESCAPES = str.maketrans(
         "½": r"\textonehalf{}", "µ": r"\textmu{}",
     }
 )  # fmt: skip
+# Only what Markdown would read as a mark-up of its own, or as the end of a cell.
+_MARKDOWN_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in r"\`*_[]<|"})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 _SCIENTIFIC = re.compile(r"\b(\d(?:\.\d)?)e(-?\d+)\b")
@@ -46,9 +48,9 @@ def csv(frame: pd.DataFrame) -> str:
     """A line a case. A field has one value: lists, such as `step_seconds`, are left to JSON, and of the parts of a
     figure each has the bytes over all blocks, as in `peak_parts.side_bits`."""
     scalars = frame[[name for name in frame.columns if frame[name].dtype != object]]
-    return pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns").to_csv(
-        index=False, lineterminator="\n"
-    )
+    table = pd.concat([scalars, *(_parts(frame, figure.parts) for figure in FIGURES)], axis="columns")
+    # As plain objects they are written the same, in half the time.
+    return table.astype(object).to_csv(index=False, lineterminator="\n")
 
 
 def _parts(frame: pd.DataFrame, field: str) -> pd.DataFrame:
@@ -152,8 +154,7 @@ def _markdown_row(texts: list[str]) -> str:
 
 
 def _markdown_escaped(text: str) -> str:
-    # Only what Markdown would read as a mark-up of its own, or as the end of a cell.
-    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", text)
+    return text.translate(_MARKDOWN_ESCAPES)
 
 
 def _inline(cell: Cell) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
 from bench.case import METHOD_AXES
 from reports import settings, units
+from reports.excerpt import excerpt
 from reports.frame import AXES
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Sheet, axis_cell, cell
@@ -19,12 +21,14 @@ _LEGEND = (
 )
 
 
-def fitted(rows: Sequence[Row]) -> Sheet | None:
-    """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any."""
+def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
+    """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any. Of
+    more than `limit` such rows an excerpt: how the table begins, then those that are no line."""
+    others = operator.itemgetter(*(axis for axis in AXES if axis != "depth"))
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row["bits_per_activation"] is not None:
-            series.setdefault(tuple(row[axis] for axis in AXES if axis != "depth"), []).append(row)
+            series.setdefault(others(row), []).append(row)
     if not series:
         return None
     firsts = [members[0] for members in series.values()]
@@ -33,7 +37,13 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
     intercepts, slopes = (_scale([row[name] for row in firsts]) for name in ("law_intercept_bytes", "law_slope_bytes"))
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
-    for members in series.values():
+    kept = excerpt(
+        list(series.values()),
+        limit,
+        point=lambda members: tuple(members[0][axis] for axis in axes),
+        telling=lambda members: members[0]["law_linear"] is False,
+    )
+    for members in kept.shown:
         first = members[0]
         before, point = point, tuple(first[axis] for axis in axes)
         cells = (
@@ -66,6 +76,7 @@ def fitted(rows: Sequence[Row]) -> Sheet | None:
         labels=len(head),
         legend=_LEGEND,
         name=NAME,
+        left_out=kept.said("that are no line"),
     )
 
 

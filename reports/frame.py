@@ -40,6 +40,8 @@ from bench.record import BlockError, Record
 
 AXES: tuple[str, ...] = Case.__struct_fields__
 """The axes of a case, in the order of the command line."""
+_POINT = operator.attrgetter(*(name for name in AXES if name not in METHOD_AXES))
+"""What cases of one group have in common."""
 REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
@@ -74,7 +76,7 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     ordered = sorted(records, key=grid_order)
     columns: dict[str, list[Any]] = {
-        name: [msgspec.to_builtins(getattr(record, name)) for record in ordered] for name in Record.__struct_fields__
+        name: msgspec.to_builtins(list(map(operator.attrgetter(name), ordered))) for name in Record.__struct_fields__
     }
     columns |= _derived(ordered)
     dtypes = {**_field_dtypes(), **_DERIVED}
@@ -99,7 +101,7 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     kept = _KEPT.get()
     if kept is not None and kept[0] is frame:
         return list(kept[1])
-    columns = {str(name): [_plain(value) for value in frame[name]] for name in frame.columns}
+    columns = {str(name): _plain(frame[name]) for name in frame.columns}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -133,8 +135,7 @@ def method_rank(name: str) -> tuple[int, str]:
 def grid_order(case: Case) -> tuple[object, ...]:
     """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l
     and γ."""
-    axes = [getattr(case, name) for name in AXES if name not in METHOD_AXES]
-    group = tuple((value is not None, value) for value in axes)
+    group = tuple((value is not None, value) for value in _POINT(case))
     return (*group, method_rank(case.method), case.bits or 0, gamma.rank(case.gamma))
 
 
@@ -150,7 +151,7 @@ def _field_dtypes() -> dict[str, str]:
 
 def _derived(records: list[Record]) -> dict[str, list[Any]]:
     groups: dict[tuple[object, ...], int] = {}
-    numbers = [groups.setdefault(record.case().group(), len(groups)) for record in records]
+    numbers = [groups.setdefault(record.group(), len(groups)) for record in records]
     references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
     paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
@@ -233,7 +234,8 @@ def _over(statistic: Callable[[list[float]], float], values: list[float] | None)
     return statistic(values) if values else None
 
 
-def _plain(value: Any) -> Any:
-    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
-        return None
-    return value.item() if hasattr(value, "item") else value
+def _plain(column: pd.Series[Any]) -> list[Any]:
+    """A column's values as Python's own, None for every null."""
+    values = column.to_numpy(dtype=object, copy=True)
+    values[column.isna().to_numpy()] = None
+    return list(values)

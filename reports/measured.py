@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from bench.case import METHOD_AXES
 from reports import settings, units
+from reports.excerpt import excerpt
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, slope, worst_error
 
@@ -26,8 +27,9 @@ class Metric:
     cell: Callable[[Row], Cell]
 
 
-def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
-    """The main table over `rows`, or a `part` of it; None where there are no rows.
+def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = None) -> Sheet | None:
+    """The main table over `rows`, or a `part` of it; None where there are no rows. Of more than `limit` rows an
+    excerpt: how the table begins, then cases that did not end well.
 
     A column that no row has a number for is left out. A case that did not end well is a row with its status in
     the first cell it has no number for; what it said is a note."""
@@ -43,7 +45,8 @@ def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
     notes = Notes()
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
-    for row in rows:
+    kept = excerpt(rows, limit, point=lambda row: row["group"], telling=lambda row: row["status"] != "ok")
+    for row in kept.shown:
         values = [metric.cell(row) for metric in metrics]
         method = _with_status(row, metrics, values, notes)
         cells = [axis_cell(row, axis) for axis in axes]
@@ -60,6 +63,7 @@ def measured(rows: Sequence[Row], part: Part | None = None) -> Sheet | None:
         labels=len(columns_before),
         notes=notes.lines(),
         legend=_legend(metrics),
+        left_out=kept.said("cases that did not end well"),
     )
 
 
@@ -127,7 +131,7 @@ def _with_status(row: Row, metrics: Sequence[Metric], values: list[Cell], notes:
 
 
 def _numeric(rows: Sequence[Row], axis: str) -> bool:
-    return all(isinstance(row[axis], int | None) for row in rows)
+    return {type(row[axis]) for row in rows} <= {int, type(None)}
 
 
 def _legend(metrics: Sequence[Metric]) -> tuple[str, ...]:

@@ -10,16 +10,18 @@ import pandas as pd
 from rich.console import Console
 
 from reports import export, tables
+from reports.excerpt import ROWS
 from reports.sheets import Sheet
 
 WIDTH: Final = 104
 """Columns of a page where there is no terminal to ask, and COLUMNS does not say."""
 
 
-def show(frame: pd.DataFrame, format_: str, words: str | None = None) -> None:
-    """The records as `table` or one of `export.EXPORTS`, and `words` below them: a verdict, or a caption."""
+def show(frame: pd.DataFrame, format_: str, words: str | None = None, limit: int | None = ROWS) -> None:
+    """The records as `table`, of no more than `limit` rows, or all of them as one of `export.EXPORTS`, and `words`
+    below them: a verdict, or a caption."""
     if format_ == "table":
-        _console().print(tables.tables(frame, width=width()))
+        _console().print(tables.tables(frame, width=width(), limit=limit))
     elif format_ == "latex":
         sys.stdout.write(export.latex(frame, words))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -9,10 +10,13 @@ from typing import Any
 
 from bench.case import METHOD_AXES
 from reports import settings, units
+from reports.excerpt import excerpt
 from reports.frame import AXES
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell
 
+_POINT = operator.itemgetter(*(axis for axis in AXES if axis not in (*METHOD_AXES, "seed", "train_steps")))
+_BUT_THE_SEED = operator.itemgetter(*(axis for axis in AXES if axis != "seed"))
 _COLUMNS = (
     Column("seeds"),
     Column("error", "block 0"),
@@ -32,12 +36,12 @@ def partition(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     Into the second go cases of which nothing but the reconstruction was measured, and with them every other
     reconstruction at the same point, whatever its seed. A failed case goes where the rest of its group is, or
     of its point; one that stands alone goes into the main table."""
-    points = {_point(row) for row in rows if _reconstruction_only(row)}
+    points = {_POINT(row) for row in rows if _reconstruction_only(row)}
     full_groups = {row["group"] for row in rows if _fully_measured(row)}
     main: list[Row] = []
     second: list[Row] = []
     for row in rows:
-        related = _point(row) in points
+        related = _POINT(row) in points
         in_main = _fully_measured(row) or (
             not _reconstruction_only(row) and (row["group"] in full_groups or not related)
         )
@@ -48,8 +52,9 @@ def partition(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return main, second
 
 
-def reconstructed(rows: Sequence[Row]) -> Sheet | None:
-    """A row for all cases equal in all but the seed: median and range of their errors; None without rows."""
+def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
+    """A row for all cases equal in all but the seed: median and range of their errors; None without rows. Of more than
+    `limit` such rows an excerpt, as of the main table."""
     if not rows:
         return None
     axes = settings.varying(rows, leave_out=(*METHOD_AXES, "seed"))
@@ -57,10 +62,16 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
     notes = Notes((*axes, *tail, "seed"))
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        groups.setdefault(tuple(row[axis] for axis in AXES if axis != "seed"), []).append(row)
+        groups.setdefault(_BUT_THE_SEED(row), []).append(row)
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
-    for members in sorted(groups.values(), key=lambda members: _order(members[0], axes)):
+    kept = excerpt(
+        sorted(groups.values(), key=lambda members: _order(members[0], axes)),
+        limit,
+        point=lambda members: _order(members[0], axes),
+        telling=lambda members: any(row["status"] != "ok" for row in members),
+    )
+    for members in kept.shown:
         first = members[0]
         cells = [axis_cell(first, axis) for axis in axes]
         cells += [Cell(first["method"]), *(axis_cell(first, axis) for axis in tail)]
@@ -76,6 +87,7 @@ def reconstructed(rows: Sequence[Row]) -> Sheet | None:
         labels=len(head),
         notes=notes.lines(),
         legend=_LEGEND,
+        left_out=kept.said("with cases that did not end well"),
     )
 
 
@@ -135,7 +147,3 @@ def _fully_measured(row: Row) -> bool:
 
 def _reconstruction_only(row: Row) -> bool:
     return row["status"] == "ok" and row["reconstruction"] is not None and not _fully_measured(row)
-
-
-def _point(row: Row) -> tuple[Any, ...]:
-    return tuple(row[axis] for axis in AXES if axis not in (*METHOD_AXES, "seed", "train_steps"))

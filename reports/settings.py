@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,9 +28,7 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
     """The axes with more than one value. Null counts only against nothing: `standard` has no l, and l is no
     varying axis for that. Heads that follow from the width are left out."""
     skipped = set(leave_out)
-    found = [
-        axis for axis in AXES if axis not in skipped and len({row[axis] for row in rows if row[axis] is not None}) > 1
-    ]
+    found = [axis for axis in AXES if axis not in skipped and len(_values(rows, axis)) > 1]
     return tuple(axis for axis in found if not _follows(axis, found, rows))
 
 
@@ -40,7 +39,7 @@ def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
     """The axes with one value throughout, and that value."""
-    values = {axis: {row[axis] for row in rows if row[axis] is not None} for axis in AXES if axis != "method"}
+    values = {axis: _values(rows, axis) for axis in AXES if axis != "method"}
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1}
 
 
@@ -74,6 +73,10 @@ def which(row: Row, axes: Iterable[str]) -> str:
     """One case among others: its method and the axes that tell it apart, such as `bdia depth=24`."""
     told = [f"{name_of(axis)}={row[axis]}" for axis in axes if row[axis] is not None]
     return " ".join([row["method"], *told])
+
+
+def _values(rows: Sequence[Row], axis: str) -> set[Any]:
+    return set(map(operator.itemgetter(axis), rows)) - {None}
 
 
 def _phrase(axis: str, value: Any) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
 from reports import settings, units
 from reports.settings import Row
 
@@ -27,8 +29,7 @@ class Column:
     numeric: bool = True
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(msgspec.Struct, frozen=True, gc=False):
     """Formatted text; `tone` says what it means, and the renderer how that looks."""
 
     text: str
@@ -61,6 +62,8 @@ class Sheet:
     legend: tuple[str, ...] = ()
     name: str = ""
     """What it is a table of, where that is not all that was measured; the title begins with it."""
+    left_out: str = ""
+    """How many rows the table would have beside these, in words; empty where these are all."""
 
 
 class Notes:
@@ -71,22 +74,22 @@ class Notes:
 
     def __init__(self, axes: Iterable[str] | None = None) -> None:
         self._axes = None if axes is None else tuple(axes)
-        self._said: dict[tuple[str, str], list[str]] = {}
+        self._said: dict[tuple[str, str], tuple[int, list[str]]] = {}
 
     def mark(self, row: Row) -> str:
         """The mark for this row's message, as superscript digits; empty where it said nothing."""
         if row["message"] is None:
             return ""
         key = (row["status"], " ".join(row["message"].split()))
-        cases = self._said.setdefault(key, [])
+        number, cases = self._said.setdefault(key, (len(self._said) + 1, []))
         if self._axes is not None:
             cases.append(settings.which(row, self._axes))
-        return superscript(list(self._said).index(key) + 1)
+        return superscript(number)
 
     def lines(self) -> tuple[str, ...]:
         """A line a note, in the order of their marks."""
         said = []
-        for number, ((status, message), cases) in enumerate(self._said.items(), start=1):
+        for (status, message), (number, cases) in self._said.items():
             ended = "" if status == "ok" else f"{status}, "
             whose = f"{', '.join(cases)}: {ended}" if cases else ""
             said.append(f"{superscript(number)} {whose}{message}")

@@ -19,6 +19,7 @@ from rich.text import Text
 from bench.record import Record
 from reports import units
 from reports.contents import below
+from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, measured
 from reports.reconstructed import partition
@@ -29,10 +30,10 @@ _GAPS = (3, 2, 1)
 """Spaces between two columns, by preference: the widest that the page allows."""
 
 
-def tables(frame: pd.DataFrame, *, width: int) -> Group:
-    """Everything measured, as Rich tables for a page of `width` columns."""
+def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Group:
+    """Everything measured, as Rich tables for a page of `width` columns; of more than `limit` rows an excerpt."""
     main, second = partition(rows(frame))
-    return Group(*_main(main, width), *(table(sheet, width=width) for sheet in below(main, second)))
+    return Group(*_main(main, width, limit), *(table(sheet, width=width) for sheet in below(main, second, limit)))
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:
@@ -59,16 +60,16 @@ def row(record: Record) -> Text:
     return line
 
 
-def _main(found: Sequence[Mapping[str, object]], width: int) -> list[RenderableType]:
-    whole = measured(found)
+def _main(found: Sequence[Mapping[str, object]], width: int, limit: int | None) -> list[RenderableType]:
+    whole = measured(found, limit=limit)
     if whole is None:
         return []
-    if _natural_width(whole, gap=1) <= width:
+    if _page(_widths(whole), gap=1) <= width:
         return [_rendered(whole, width)]
-    halves = [sheet for part in PARTS for sheet in _present(measured(found, part))]
+    halves = [sheet for part in PARTS for sheet in _present(measured(found, part, limit))]
     # What holds for both halves is said once: the settings above the first, the notes below the last.
     halves[1:] = [replace(sheet, title="") for sheet in halves[1:]]
-    halves[:-1] = [replace(sheet, notes=()) for sheet in halves[:-1]]
+    halves[:-1] = [replace(sheet, notes=(), left_out="") for sheet in halves[:-1]]
     return [table(sheet, width=width) for sheet in halves]
 
 
@@ -77,8 +78,12 @@ def _present(sheet: Sheet | None) -> list[Sheet]:
 
 
 def _rendered(sheet: Sheet, width: int) -> RenderableType:
-    gap = next((gap for gap in _GAPS if _natural_width(sheet, gap=gap) <= width), 1)
-    inline = _natural_width(sheet, gap=gap, inline=True) <= width
+    widths = _widths(sheet)
+    gap = next((gap for gap in _GAPS if _page(widths, gap) <= width), 1)
+    beside = _widths(sheet, inline=True)
+    inline = _page(beside, gap) <= width
+    # Where columns have the room that they take, Rich need not look through them for it.
+    fixed = beside if inline else widths if _page(widths, gap) <= width else [None] * len(widths)
     built = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -87,11 +92,11 @@ def _rendered(sheet: Sheet, width: int) -> RenderableType:
         padding=(0, gap - 1, 0, 0),
         header_style="bold",
     )
-    for column in sheet.columns:
+    for column, taken in zip(sheet.columns, fixed, strict=True):
         heading = Text(column.heading)
         if any(one.unit for one in sheet.columns):
             heading.append(f"\n{column.unit}", style="not bold dim")
-        built.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True)
+        built.add_column(heading, justify="right" if column.numeric else "left", no_wrap=True, width=taken)
     for number, line in enumerate(sheet.lines):
         if line.opens and number and sheet.keys:
             built.add_row()
@@ -106,6 +111,8 @@ def _rendered(sheet: Sheet, width: int) -> RenderableType:
         parts += [Text(), *(Text(note) for note in sheet.notes)]
     if sheet.legend:
         parts += [Text(), *(Text(line, style="dim") for line in sheet.legend)]
+    if sheet.left_out:
+        parts += [Text(), Text(f"… {sheet.left_out}; --rows all shows all")]
     return Group(*parts, Text())
 
 
@@ -118,7 +125,7 @@ def _text(cell: Cell, *, inline: bool) -> Text:
 
 def _cut(sheet: Sheet, width: int) -> list[Sheet]:
     """The sheet in as few pieces as the page allows, about as wide each; all have its labels."""
-    if not sheet.labels or _natural_width(sheet, gap=1) <= width:
+    if not sheet.labels or _page(_widths(sheet), gap=1) <= width:
         return [sheet]
     widths = _widths(sheet)
     room = width - sum(widths[: sheet.labels]) - sheet.labels + 1
@@ -130,7 +137,7 @@ def _cut(sheet: Sheet, width: int) -> list[Sheet]:
         pieces = narrower
     cut = [_columns(sheet, (*range(sheet.labels), *piece)) for piece in pieces]
     cut[1:] = [replace(piece, title="") for piece in cut[1:]]
-    cut[:-1] = [replace(piece, notes=(), legend=()) for piece in cut[:-1]]
+    cut[:-1] = [replace(piece, notes=(), legend=(), left_out="") for piece in cut[:-1]]
     return cut
 
 
@@ -149,9 +156,8 @@ def _columns(sheet: Sheet, kept: Sequence[int]) -> Sheet:
     return replace(sheet, columns=tuple(sheet.columns[index] for index in kept), lines=tuple(lines))
 
 
-def _natural_width(sheet: Sheet, *, gap: int, inline: bool = False) -> int:
-    """Columns the table takes without wrapping."""
-    widths = _widths(sheet, inline=inline)
+def _page(widths: Sequence[int], gap: int) -> int:
+    """Columns of the page that those of a table take, with `gap` between two."""
     return sum(widths) + gap * (len(widths) - 1)
 
 

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from bench.errors import BenchError, UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
+from reports.frame import rows_kept
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -112,11 +113,12 @@ def save_all(
     """Every figure that the frame has the numbers for, as `save` writes it; one that cannot be drawn stops no other."""
     paths: list[Path] = []
     refused: dict[str, BenchError] = {}
-    for name in available(frame):
-        try:
-            paths += save(name, frame, directory, size=size, style_file=style_file)
-        except BenchError as error:
-            refused[name] = error
+    with rows_kept(frame):
+        for name in available(frame):
+            try:
+                paths += save(name, frame, directory, size=size, style_file=style_file)
+            except BenchError as error:
+                refused[name] = error
     return Drawn(tuple(paths), refused)
 
 
