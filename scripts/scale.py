@@ -20,7 +20,7 @@ import large_run  # noqa: E402
 
 RECORDS = 20_000
 SECONDS, BYTES = 5.0, 2**30
-FORMATS = ("table", "markdown", "csv", "json", "latex")
+FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
 PROGRAM = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import cli; cli.main()"
 
 
