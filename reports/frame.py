@@ -76,8 +76,9 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
     """
     ordered = sorted(records, key=grid_order)
     columns: dict[str, list[Any]] = {
-        name: msgspec.to_builtins(list(map(operator.attrgetter(name), ordered))) for name in Record.__struct_fields__
+        name: list(map(operator.attrgetter(name), ordered)) for name in Record.__struct_fields__
     }
+    columns["reconstruction"] = msgspec.to_builtins(columns["reconstruction"])
     columns |= _derived(ordered)
     dtypes = {**_field_dtypes(), **_DERIVED}
     return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in columns.items()})

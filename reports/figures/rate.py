@@ -90,7 +90,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
         _finish(ax, points, values)
         ax.set_xlabel(AXIS_LABELS[along] if values != [None] else "")
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax, throughput_setting(frame, axis))
+        legend_above(ax, throughput_setting(frame, along))
     return ax
 
 

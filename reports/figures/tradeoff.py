@@ -61,7 +61,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
         _sizes(ax, points, along, unit)
         ax.set_xlabel(f"activation memory ({unit.unit})")
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax, memory_speed_setting(frame, axis))
+        legend_above(ax, memory_speed_setting(frame, along))
     return ax
 
 
