@@ -21,7 +21,7 @@ from bench.entry import Entry, entry, order, renewed
 from bench.environment import Environment
 from bench.environment import key as environment_key
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
-from bench.record import SCHEMA_VERSION, Record
+from bench.record import SCHEMA_VERSION, UNREADABLE, Record
 from bench.tolerance import Tolerances
 
 EnvironmentKey = Mapping[str, str | int | None]
@@ -150,7 +150,7 @@ def read(path: Path) -> Baseline:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         sections = _sections(raw) if version == SCHEMA_VERSION else ()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BaselineError(
             f"{path} is not a baseline ({error}): name another file, or remove it and write one with --update"
         ) from error
