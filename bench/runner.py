@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from bench import fingerprint, limits, skipping, standing, supervise
+from bench import errors, fingerprint, limits, skipping, standing, supervise
 from bench.case import Case, Measurement, Plan
 from bench.estimate import Pace, work
 from bench.limits import Limit
@@ -97,6 +97,14 @@ class Summary:
     def failed(self) -> tuple[Record, ...]:
         """The records whose status makes the command exit with 3."""
         return tuple(record for record in self.records if record.status in FAILED)
+
+    @property
+    def exit_code(self) -> int:
+        """The command's."""
+        if self.failed:
+            return errors.EXIT_FAILED_CASE
+        measured = any(record.status == "ok" for record in self.records)
+        return errors.EXIT_OK if measured else errors.EXIT_NOTHING_MEASURED
 
 
 def run(plans: Sequence[Plan], store: Store, settings: Settings, on_event: Callable[[RunEvent], None]) -> Summary:

@@ -46,6 +46,12 @@ def pair(base: Path, head: Path) -> tuple[Side, Side]:
     return _of_run(base, old), _of_run(head, new)
 
 
+def remarks(old: Side, new: Side) -> list[str]:
+    """What had to be left out of both, and in what their environments differ, a line each."""
+    differing = baseline.differences(old.environment, new.environment, (old.name, new.name))
+    return [*old.messages, *new.messages, *(f"not the same environment: {difference}" for difference in differing)]
+
+
 def _read(path: Path) -> Baseline | StoredRun:
     if not path.is_file() or path.name == store.RESULTS:
         return baseline.load(path)
