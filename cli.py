@@ -280,7 +280,7 @@ def report_command(
 @app.command("compare")
 def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: Rows = None) -> int:
     """Two runs side by side: the memory of each case, before and after, and what else changed."""
-    from bench import check, compare, sides
+    from bench import check, compare, comparison, sides
     from reports import compared, excerpt, page
 
     old, new = sides.pair(base, head)
@@ -288,7 +288,7 @@ def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: 
     allowed = check.tolerances(new.run or old.run, tolerance or ())
     found = compare.compare(old.measured, new.measured, allowed)
     page.show_sheet(compared.compared(found, excerpt.limit(limit)))
-    print(f"{base} -> {head}: {compare.counted(found)}")
+    print(f"{base} -> {head}: {comparison.counted(found)}")
     return errors.EXIT_OK
 
 

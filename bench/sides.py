@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import baseline, rates, store
 from bench.baseline import Baseline, EnvironmentKey, StoredRun
 from bench.case import Case
-from bench.compare import Measured
+from bench.comparison import Measured
 from bench.errors import BaselineError
 
 

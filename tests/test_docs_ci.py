@@ -20,9 +20,9 @@ import typer.main
 from synthetic_records import case
 
 import cli
-from bench import baseline, compare, errors, suite, tolerance
+from bench import baseline, errors, rerun, suite, tolerance
 from bench.check import Verdicts
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.parts import Move
 from reports import checked, ci
 
@@ -117,7 +117,7 @@ def test_a_failure_looks_as_on_the_page() -> None:
         for depth, metric, old, new, moves in values
     ]
     same = [Comparison(case(**GATE), "peak_bytes", "same", 1, 1)] * 10
-    reruns = {one.case: compare.rerun_command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
+    reruns = {one.case: rerun.command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
     (shown,) = blocks("")
     against = re.search(r"the working tree against (HEAD \(\w{12}\))", shown)
     assert against is not None
