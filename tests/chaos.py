@@ -291,6 +291,7 @@ def _interrupted(out: Path, on_line: Callable[[tuple[str, int]], object]) -> lis
     sys.path.insert(0, str(ROOT))
     from bench import runner, signals, store
     from bench.case import Case, Plan
+    from bench.events import RecordDone
 
     axes = dict.fromkeys(("depth", "width", "heads", "seq", "batch"), 2)
     plans = [
@@ -306,7 +307,7 @@ def _interrupted(out: Path, on_line: Callable[[tuple[str, int]], object]) -> lis
     told: list[str] = []
 
     def hear(event: object) -> None:
-        if isinstance(event, runner.RecordDone):
+        if isinstance(event, RecordDone):
             told.append(event.record.method)
 
     def trace(frame: types.FrameType, event: str, argument: object) -> Any:

@@ -29,8 +29,9 @@ from bench.case import Plan
 from bench.doctor import Finding
 from bench.environment import Environment
 from bench.errors import UsageError
+from bench.events import RecordDone, RunEvent, RunStarted, Summary
 from bench.record import Record
-from bench.runner import RecordDone, RunEvent, RunStarted, Settings, Summary
+from bench.runner import Settings
 from bench.store import Run, Store
 from reports import export, figures, request
 from reports.figures import output
