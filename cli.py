@@ -10,30 +10,22 @@ import functools
 import gc
 import inspect
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 import typer.main
 
 from bdia.errors import BdiaError
-from bench import axes, errors, limits, signals, skipping, suite
-from bench.errors import BenchError, UsageError
-from bench.tolerance import Tolerances
-
-if TYPE_CHECKING:
-    from bench.baseline import StoredRun
-    from bench.record import Record
-    from bench.sides import Side
-    from reports.figures import Drawn
+from bench import axes, errors, limits, options, signals, skipping, streams, suite
+from bench import tolerance as tolerances
+from bench.errors import BenchError
+from reports.request import FORMATS, PICTURES, Request
 
 PROGRAM = "bdia-bench"
-FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
-PICTURES = ("png", "svg", "pdf")
 GARBAGE_AT = 100_000
 """New objects after which the collector of garbage has a look at them."""
 
@@ -52,7 +44,7 @@ def main() -> None:
     # What a command reads and prints stays until it ends. Looking it through for cycles again and again, as there comes
     # to be more of it, takes a quarter of the time of a report on many records.
     gc.set_threshold(GARBAGE_AT)
-    _open_standard_streams()
+    streams.open_missing()
     with signals.heeded():
         code = execute(sys.argv[1:])
     sys.exit(code)
@@ -68,9 +60,9 @@ def execute(arguments: Sequence[str]) -> int:
         return _refuse(arguments, "interrupted", errors.EXIT_BY_SIGNAL + signals.number(interrupt))
     except BrokenPipeError:
         # Whoever read has left, as `head` does.
-        _abandon(sys.stdout)
+        streams.abandon(sys.stdout)
     except OSError as error:
-        _abandon(sys.stdout)
+        streams.abandon(sys.stdout)
         where, why = error.filename or "the output", error.strerror or error
         return _fail(f"{where}: {why}; give a place that can be written", errors.EXIT_USAGE)
     return code
@@ -92,7 +84,7 @@ def _answer(arguments: Sequence[str]) -> int:
         # Typer's own usage errors: their classes have moved between its versions, this method has not.
         if not hasattr(error, "format_message"):
             raise
-        return _refuse(arguments, _usage(error), errors.EXIT_USAGE)
+        return _refuse(arguments, options.complaint(error, PROGRAM), errors.EXIT_USAGE)
     return code if isinstance(code, int) else errors.EXIT_OK
 
 
@@ -101,28 +93,8 @@ def _refuse(arguments: Sequence[str], error: object, code: int) -> int:
     if list(arguments[:1]) == ["check"]:
         from reports import published
 
-        published.publish_error(_one_line(error), code, os.environ, json="--json" in arguments)
+        published.publish_error(errors.one_line(error), code, os.environ, json="--json" in arguments)
     return _fail(error, code)
-
-
-def _abandon(stream: TextIO) -> None:
-    """Points a stream at nothing: Python would complain once more of what is left when it flushes at exit."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, stream.fileno())
-    os.close(nothing)
-
-
-def _open_standard_streams() -> None:
-    """Where one was closed, the next file opened would take its place, and what is meant for it."""
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-    sys.stdin, sys.stdout, sys.stderr = (
-        stream or os.fdopen(number, mode)
-        for number, (stream, mode) in enumerate(((sys.stdin, "r"), (sys.stdout, "w"), (sys.stderr, "w")))
-    )
 
 
 def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
@@ -135,8 +107,8 @@ def _with_axes(command: Callable[..., int]) -> Callable[..., int]:
 
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for parameter in signature.parameters.values() if parameter.name != "given"]
-    options = [_axis_option(axis) for axis in axes.AXES]
-    setattr(wrapper, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010
+    added = [_axis_option(axis) for axis in axes.AXES]
+    setattr(wrapper, "__signature__", signature.replace(parameters=[*own, *added]))  # noqa: B010
     return wrapper
 
 
@@ -149,26 +121,6 @@ def _axis_option(axis: axes.Axis) -> inspect.Parameter:
     return inspect.Parameter(axis.name, kind, default=None, annotation=Annotated[str | None, option])
 
 
-def _count(option: str) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
-            raise UsageError(f"{option} {text!r}: expected a whole number, at least 1")
-        return int(text)
-
-    return parse
-
-
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})?", text) or float(text) <= 0:
-        raise UsageError(f"--timeout {text!r}: expected seconds above 0, as in 600")
-    return float(text)
-
-
-def _tolerance(text: str) -> str:
-    Tolerances().overlaid([text])
-    return text
-
-
 RunDirectory = Annotated[Path, typer.Argument(metavar="DIR", help="The directory of a run: its --out.")]
 Data = Annotated[
     str | None, typer.Option(metavar="PATH", help="A text file, nanoGPT's .bin, or CIFAR's folder of .bin files.")
@@ -179,7 +131,7 @@ Tolerance = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[METRIC=]T",
-        parser=_tolerance,
+        parser=tolerances.checked,
         help="What still counts as the same, over the suite's own: of bytes a share as in 0.5%, or bytes as in 64KiB; "
         "of one metric as in gradient_error=20x. May be repeated.",
     ),
@@ -214,14 +166,19 @@ def run_command(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-TIME unless given.")] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="S", parser=_seconds, help="Seconds a case may take; no limit unless given."),
+        typer.Option(
+            metavar="S", parser=options.seconds("--timeout"), help="Seconds a case may take; no limit unless given."
+        ),
     ] = None,
     rounds: Annotated[
         int | None,
-        typer.Option(metavar="N", parser=_count("--rounds"), help="Timed steps of each method, not the suite's."),
+        typer.Option(
+            metavar="N", parser=options.count("--rounds"), help="Timed steps of each method, not the suite's."
+        ),
     ] = None,
     warmup: Annotated[
-        int | None, typer.Option(metavar="N", parser=_count("--warmup"), help="Steps before those, not the suite's.")
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--warmup"), help="Steps before those, not the suite's."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     rerun: Annotated[
@@ -255,51 +212,24 @@ def run_command(
     if dry_run:
         from reports import listed
 
-        _print(listed.plans(prepared.plans))
+        streams.show(listed.plans(prepared.plans))
         return errors.EXIT_OK
 
     from reports.progress import Live
 
     prepared = prepared.claimed()
     with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
-        summary = prepared.measure(_unheard(live), _note)
+        summary = prepared.measure(streams.unheard(live), _note)
     try:
-        _show(summary.records, prepared.directory)
+        from reports import report
+
+        report.conclude(summary.records, prepared.directory, _note)
     except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
-        _abandon(sys.stdout)
+        streams.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
         kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
         raise session.RunInterruptedError(interrupt, kept) from None
-    if summary.failed:
-        return errors.EXIT_FAILED_CASE
-    measured = any(record.status == "ok" for record in summary.records)
-    return errors.EXIT_OK if measured else errors.EXIT_NOTHING_MEASURED
-
-
-def _unheard(tell: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Tells as long as somebody reads. A run whose reader has left is measured to its end."""
-
-    def try_to_tell(event: Any) -> None:
-        try:
-            tell(event)
-        except OSError:
-            _abandon(sys.stderr)
-
-    return try_to_tell
-
-
-def _show(records: Sequence[Record], directory: Path) -> None:
-    """What a run ends with: tables, a verdict, figures."""
-    from reports import figures, page
-    from reports.frame import frame
-    from reports.verdict import verdict
-
-    found = frame(records)
-    page.show(found, "table", verdict(found))
-    folder = directory / "figures"
-    drawn = figures.save_all(found, folder)
-    _note_refused(drawn)
-    print(f"Figures: {folder if drawn.paths else 'none'}")
+    return summary.exit_code
 
 
 @app.command("list")
@@ -307,7 +237,7 @@ def list_command() -> int:
     """Suites, methods and models."""
     from reports import listed
 
-    _print(listed.everything())
+    streams.show(listed.everything())
     return errors.EXIT_OK
 
 
@@ -332,64 +262,33 @@ def report_command(
     limit: Rows = None,
 ) -> int:
     """Show a run again: its tables, as text or for other programs, or its figures."""
-    known, what = (FORMATS, "a report") if figure is None else (PICTURES, f"figure {figure}")
-    if format_ is not None and format_ not in known:
-        raise UsageError(f"--format {format_!r}: {what} comes as one of {', '.join(known)}")
-    if figures is None and figure is None and (size or style):
-        raise UsageError("--size and --style are of figures: add --figure NAME, or --figures DIR for all of them")
-    if caption and format_ in ("csv", "json"):
-        raise UsageError(f"--caption: {format_} holds data alone; leave it out, or take another --format")
-    if caption and format_ == "html" and figure is None:
-        raise UsageError("--caption: a page of html tells all that a caption does; leave it out")
-    if limit is not None and (figure is not None or format_ not in (None, "table")):
-        raise UsageError("--rows is of tables in a terminal: leave it out, or take --format table")
-    run = _load(directory)
+    request = Request(
+        directory=directory, format=format_, figures=figures, figure=figure, size=size, style=style, caption=caption,
+        rows=limit,
+    )  # fmt: skip
+    from bench import baseline
 
-    from reports import captions, page
-    from reports.frame import frame
+    run = baseline.load(directory)
+    _note_all(run.messages)
 
-    found = frame(run.records)
-    if figure is None and format_ == "html":
-        from reports import html
+    from reports import report
 
-        if (written := html.show(found, run.about, directory)) is not None:
-            _note(f"written: {written}")
-    elif figure is None:
-        words = captions.caption(found, run.about) if caption else None
-        page.show(found, format_ or "table", words, _limit(limit))
-    if figure is not None or figures is not None:
-        from reports import figures as drawing
-
-        inches = None if size is None else drawing.parse_size(size)
-        folder = figures or directory / "figures"
-        if figure is None:
-            drawn = drawing.save_all(found, folder, size=inches, style_file=style)
-            if drawn.refused and not drawn.paths:
-                # A size or a style that will do for no figure at all is a wrong request.
-                raise next(iter(drawn.refused.values()))
-            paths: Sequence[Path] = drawn.paths
-            _note_refused(drawn)
-        else:
-            pictures = drawing.DEFAULT_FORMATS if format_ is None else (format_,)
-            paths = drawing.save(figure, found, folder, pictures, size=inches, style_file=style)
-        for path in paths:
-            _note(f"written: {path}")
-        if figure is not None and caption:
-            print(captions.caption(found, run.about, figure, drawing.setting(figure, found)))
+    report.answer(request, run, _note)
     return errors.EXIT_OK
 
 
 @app.command("compare")
 def compare_command(base: Base, head: Head, tolerance: Tolerance = None, limit: Rows = None) -> int:
     """Two runs side by side: the memory of each case, before and after, and what else changed."""
-    from bench import check, compare
-    from reports import compared, page
+    from bench import check, compare, comparison, sides
+    from reports import compared, excerpt, page
 
-    old, new = _pair(base, head)
+    old, new = sides.pair(base, head)
+    _note_all(sides.remarks(old, new))
     allowed = check.tolerances(new.run or old.run, tolerance or ())
     found = compare.compare(old.measured, new.measured, allowed)
-    page.show_sheet(compared.compared(found, _limit(limit)))
-    print(f"{base} -> {head}: {compare.counted(found)}")
+    page.show_sheet(compared.compared(found, excerpt.limit(limit)))
+    print(f"{base} -> {head}: {comparison.counted(found)}")
     return errors.EXIT_OK
 
 
@@ -432,43 +331,19 @@ def check_command(
         Path | None, typer.Option(metavar="DIR", help="Of --against: keep both runs, in DIR/base and DIR/head.")
     ] = None,
     timeout: Annotated[
-        float | None, typer.Option(metavar="S", parser=_seconds, help="Of --against: seconds a case may take.")
+        float | None,
+        typer.Option(metavar="S", parser=options.seconds("--timeout"), help="Of --against: seconds a case may take."),
     ] = None,
 ) -> int:
     """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
-    from bench import against, baseline, check, rates
-    from reports import checked, published
+    from reports import gate
 
-    if (path is None) == (revision is None):
-        raise UsageError(
-            "check: give --baseline FILE for a run that is measured, or --against REV for a suite; not both"
-        )
-    if revision is not None:
-        if update:
-            raise UsageError("--update renews a baseline, and --against has none; leave one of them out")
-        request = against.Request(what, revision, given, data, None if timeout is None else str(timeout), out)
-        sides = against.measure(request, lambda line: print(line, file=sys.stderr))
-        allowed = check.tolerances(sides.head, tolerance or ())
-        found = against.judge(sides, allowed, rated=rated, any_environment=any_environment)
-    else:
-        assert path is not None
-        _refuse_measuring({**given, "data": data, "out": out, "timeout": timeout})
-        if update and (junit is not None or json):
-            raise UsageError("--update comes to no verdict; leave out --junit and --json, and check afterwards")
-        run = _load(Path(what))
-        if update:
-            ratios = rates.ratios(run.records) if rated else None
-            _print(checked.updated(str(path), baseline.update(path, run.records, run.environment, ratios)))
-            return errors.EXIT_OK
-        allowed = check.tolerances(run, tolerance or ())
-        found = check.check(what, run, path, allowed, rated=rated, any_environment=any_environment)
-    advice = list(checked.gains(found, rated=rated)) if revision is None else []
-    _print(checked.lines(found, renewable=revision is None))
-    _print(advice)
-    if junit is not None:
-        published.write_junit(found, junit)
-    published.publish(found, os.environ, _note, advice=" ".join(advice), json=json)
-    return errors.EXIT_OK if found.passed else errors.EXIT_REGRESSION
+    request = gate.Request(
+        what=what, baseline=path, revision=revision, tolerance=tolerance or (), rated=rated, update=update,
+        any_environment=any_environment, junit=junit, json=json, axes=given, data=data, out=out,
+        timeout_seconds=timeout,
+    )  # fmt: skip
+    return gate.answer(request, _note)
 
 
 @app.command("explain")
@@ -485,21 +360,22 @@ def explain_command(
     ] = False,
 ) -> int:
     """Where the memory of two runs differs: which part, in which blocks, of the cases that the axes pick."""
-    from bench import explain, stacks
+    from bench import explain, sides, stacks
     from bench.session import THREADS
     from reports import explained, page, sites
 
     metrics = explain.metrics(metric)
-    old, new = _pair(base, head)
+    old, new = sides.pair(base, head)
+    _note_all(sides.remarks(old, new))
     before, after = explain.chosen(given, old.measured, new.measured)
     found = explain.explain(before, after, metrics)
     page.show_sheet(explained.sheet(found))
-    _print(explained.lines(found, f"{base} -> {head}"))
+    streams.show(explained.lines(found, f"{base} -> {head}"))
     if traced:
         again, peak = explain.case_to_trace(found, after, metrics)
         told = stacks.trace(again.case(), threads=THREADS, verify=again.verify)
         page.show_sheet(sites.sheet(again.case(), told, peak))
-        _print(sites.lines(again, told, peak))
+        streams.show(sites.lines(again, told, peak))
     return errors.EXIT_OK
 
 
@@ -525,78 +401,16 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
     return errors.EXIT_OK
 
 
-def _limit(given: str | None) -> int | None:
-    """What `--rows` says: at most so many, None for all."""
-    from reports.excerpt import ROWS
-
-    if given is None:
-        return ROWS
-    return None if given == "all" else _count("--rows")(given)
-
-
-def _refuse_measuring(given: Mapping[str, object]) -> None:
-    """What tells --against how to measure has no say in a run that is measured."""
-    named = ["--" + name.replace("_", "-") for name, value in given.items() if value is not None]
-    if named:
-        raise UsageError(f"{', '.join(named)}: of check --against alone; with --baseline the run is measured already")
-
-
-def _load(directory: Path) -> StoredRun:
-    from bench import baseline
-
-    run = baseline.load(directory)
-    for message in run.messages:
-        _note(message)
-    return run
-
-
-def _pair(base: Path, head: Path) -> tuple[Side, Side]:
-    """Both sides of a comparison, and on stderr in what their environments differ."""
-    from bench import baseline, sides
-
-    old, new = sides.pair(base, head)
-    for message in (*old.messages, *new.messages):
-        _note(message)
-    for difference in baseline.differences(old.environment, new.environment, (str(base), str(head))):
-        _note(f"not the same environment: {difference}")
-    return old, new
-
-
-def _print(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line)
-
-
+@streams.unheard
 def _note(message: str) -> None:
-    try:
-        print(f"{PROGRAM}: {message}", file=sys.stderr)
-    except OSError:  # nobody reads it, and there is nobody to tell that to
-        _abandon(sys.stderr)
+    print(f"{PROGRAM}: {message}", file=sys.stderr)
 
 
-def _note_refused(drawn: Drawn) -> None:
-    """What is measured can be drawn later: a figure that cannot be now costs no exit code."""
-    for name, error in drawn.refused.items():
-        _note(f"figure {name} is not drawn: {error}")
-    if not drawn.paths and not drawn.refused:
-        _note("no figure is drawn: these cases have the numbers for none")
+def _note_all(messages: Iterable[str]) -> None:
+    for message in messages:
+        _note(message)
 
 
 def _fail(error: object, code: int) -> int:
-    _note(_one_line(error))
+    _note(errors.one_line(error))
     return code
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
-def _usage(error: Any) -> str:
-    """Typer's complaint as one line with the cure."""
-    context = getattr(error, "ctx", None)
-    cure = f"see `{context.command_path if context else PROGRAM} --help`"
-    name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if near:
-        return f"unknown option {name}: did you mean {near[0]}? {cure}"
-    text = error.format_message().rstrip(".")
-    return f"{text[:1].lower()}{text[1:]}{'' if text.endswith('?') else ';'} {cure}"

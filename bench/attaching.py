@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import bdia
 from bdia.distributions import Gamma
 from bdia.methods import Method
+from bench import resolve
 
 if TYPE_CHECKING:
+    from bench.case import Plan
     from bench.workload import Workload
 
 
@@ -29,3 +31,13 @@ def attach(
     return bdia.attach(
         workload.model, method, seed=seed, gamma=gamma, blocks=workload.blocks, verify=verify, **given
     )  # fmt: skip
+
+
+def attach_planned(workload: Workload, plan: Plan, *, twin: bool = False) -> bdia.Handle:
+    """The plan's method on the workload, or its stored twin, of which there is nothing to verify.
+
+    Raises: whatever `bdia.attach` does; UsageError for a method that is none.
+    """
+    case, method = plan.case, resolve.method(plan.case.method)
+    chosen, verify = (method.twin(), False) if twin else (method, plan.verify)
+    return attach(workload, chosen, seed=case.seed, bits=case.bits, gamma=case.gamma, verify=verify)

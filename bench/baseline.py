@@ -17,11 +17,12 @@ import msgspec
 
 from bench import compare, store
 from bench.case import Case
+from bench.comparison import Comparison, Measured, by_case
 from bench.entry import Entry, entry, order, renewed
 from bench.environment import Environment
 from bench.environment import key as environment_key
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
-from bench.record import SCHEMA_VERSION, Record
+from bench.record import SCHEMA_VERSION, UNREADABLE, Record
 from bench.tolerance import Tolerances
 
 EnvironmentKey = Mapping[str, str | int | None]
@@ -95,7 +96,7 @@ class Update:
     created: bool
     """There was no baseline of this environment before."""
     cases: int
-    changes: tuple[compare.Comparison, ...]
+    changes: tuple[Comparison, ...]
     """The old one against the new one, without what stays the same; empty where `created`."""
     lines: int
     """Lines that change though no verdict does: a breakdown that is new, say."""
@@ -124,15 +125,13 @@ def load(directory: Path) -> StoredRun:
 
 
 def of_run(
-    measured: Iterable[compare.Measured], environment: EnvironmentKey, rates: Mapping[Case, float] | None = None
+    measured: Iterable[Measured], environment: EnvironmentKey, rates: Mapping[Case, float] | None = None
 ) -> Section:
     """The section that a run makes, sorted by case. Where a case occurs twice, the last one counts.
 
     Raises: NothingMeasuredError where the run holds no record.
     """
-    entries = {
-        case: entry(one, None if rates is None else rates.get(case)) for case, one in compare.by_case(measured).items()
-    }
+    entries = {case: entry(one, None if rates is None else rates.get(case)) for case, one in by_case(measured).items()}
     if not entries:
         raise NothingMeasuredError("the run holds no record, so there is nothing to compare: measure first")
     return _section(environment, sorted(entries.values(), key=order))
@@ -150,7 +149,7 @@ def read(path: Path) -> Baseline:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).schema_version
         sections = _sections(raw) if version == SCHEMA_VERSION else ()
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise BaselineError(
             f"{path} is not a baseline ({error}): name another file, or remove it and write one with --update"
         ) from error
@@ -165,7 +164,7 @@ def read(path: Path) -> Baseline:
 
 def update(
     path: Path,
-    records: Iterable[compare.Measured],
+    records: Iterable[Measured],
     environment: EnvironmentKey,
     rates: Mapping[Case, float] | None = None,
 ) -> Update:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from bench import baseline, compare, rates, suite, tolerance
+from bench import baseline, comparison, rates, rerun, suite, tolerance
 from bench.baseline import EnvironmentKey, Section, StoredRun
 from bench.case import Case
-from bench.compare import Comparison, Measured, Rates
+from bench.compare import Rates, between
+from bench.comparison import Comparison, Measured
 from bench.errors import BaselineError
 from bench.tolerance import Tolerances
 
@@ -61,7 +62,7 @@ class Verdicts:
     @property
     def counted(self) -> str:
         """How many of each verdict, such as `44 same, 1 worse`."""
-        return compare.counted(self.comparisons)
+        return comparison.counted(self.comparisons)
 
 
 def check(
@@ -108,11 +109,11 @@ def judge(
 ) -> Verdicts:
     """The verdicts on `head` against `base`; `run` and `against` are what people know them as, and `suite` is the word
     that names the suite in a command."""
-    old_of, new_of = compare.by_case(base), compare.by_case(head)
-    comparisons = tuple(compare.between(old_of, new_of, tolerances, rates))
+    old_of, new_of = comparison.by_case(base), comparison.by_case(head)
+    comparisons = tuple(between(old_of, new_of, tolerances, rates))
     return Verdicts(
         run, against, suite, comparisons,
-        reruns=_reruns(suite, comparisons, old_of | new_of),
+        reruns=rerun.commands(suite, comparisons, old_of | new_of),
         mismatch=tuple(mismatch),
         ungated=_ungated([(old, new_of[case]) for case, old in old_of.items() if case in new_of]),
     )  # fmt: skip
@@ -163,23 +164,6 @@ def _refuse_mixed(path: Path, name: str, base: Iterable[Measured], head: Iterabl
         f"{name} was measured {ours} --verify and baseline {path} {theirs} (such as {first.case().label()}): what it "
         f"costs is in the bytes; measure {cure}, or renew the baseline with --update"
     )
-
-
-def _reruns(suite: str, comparisons: Iterable[Comparison], measured: Mapping[Case, Measured]) -> dict[Case, str]:
-    wrong = dict.fromkeys(comparison.case for comparison in comparisons if comparison.regression)
-    if not wrong:
-        return {}
-    depths: dict[Case, list[Case]] = {case: [] for case in wrong if case not in measured}
-    for case in measured if depths else ():
-        if (series := compare.series(case)) in depths:
-            depths[series].append(case)
-    found: dict[Case, str] = {}
-    for case in wrong:
-        of = [case] if case in measured else depths[case]
-        verify = any(measured[one].verify for one in of)
-        at = sorted(one.depth for one in of if one.depth is not None)
-        found[case] = compare.rerun_command(suite, case, depths=at, verify=verify)
-    return found
 
 
 def _ungated(pairs: Sequence[tuple[Measured, Measured]]) -> tuple[str, ...]:

@@ -7,36 +7,30 @@ from __future__ import annotations
 
 import gc
 import os
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
 
-import bdia
 from bdia.errors import HeadroomError, ReconstructionError
-from bench import limits, resolve
-from bench.attaching import attach
-from bench.case import Case, Plan
-from bench.errors import BenchError
-from bench.meters import is_out_of_memory, throughput
+from bench import limits, resolve, timing
+from bench.attaching import attach_planned
+from bench.case import Plan
+from bench.diagnosis import diagnosis
 from bench.meters.gradients import measure_gradients
 from bench.meters.loss import measure_loss
-from bench.meters.memory import measure_memory, run_step
+from bench.meters.memory import measure_memory
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import Status
-from bench.workload import Workload, build, train
+from bench.workload import Workload, build, facts, train
 
 Fields = dict[str, Any]
 """Fields of `Record` by name."""
-
-COMPUTE_DTYPES = {"fp32": "float32", "bf16-amp": "bfloat16", "bf16": "bfloat16"}
 
 
 def work(line: bytes) -> None:
@@ -50,7 +44,7 @@ def work(line: bytes) -> None:
     if job.memory_limit is not None:
         limits.apply(job.memory_limit)
     if job.kind == "time":
-        _time(job, tell)
+        timing.time(job, tell)
         return
     # What deterministic kernels need of cuBLAS, before its first call: the gradients of two methods are compared bit
     # for bit. The size is the one that torch takes on Hopper anyway.
@@ -59,58 +53,6 @@ def work(line: bytes) -> None:
         tell(Started(member))
         tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
-
-
-def _time(job: Job, tell: Callable[[Event], None]) -> None:
-    """Paired rounds of all members on one model. Weights play no part in time, so nothing is trained first, and every
-    step begins at the same ones: a method whose gradients have gone wrong must not spoil the others' weights."""
-    case = job.members[0].case
-    try:
-        workload = build(case)
-    except Exception as error:  # no member can be timed on a model that cannot be built
-        for member in range(len(job.members)):
-            tell(Finished(member, {}, *diagnosis(error)))
-        return
-    # Kept on the CPU, so that they take no memory from the methods on a GPU.
-    weights = [parameter.detach().to("cpu", copy=True) for parameter in workload.model.parameters()]
-
-    def put_on(member: int) -> Callable[[], AbstractContextManager[object]]:
-        def attach() -> AbstractContextManager[object]:
-            tell(Started(member))
-            _rewind(workload, weights)
-            return _attach(workload, job.members[member])
-
-        return attach
-
-    members = [throughput.Member(str(member), put_on(member)) for member in range(len(job.members))]
-    sync = torch.cuda.synchronize if case.device == "cuda" else _nothing
-    try:
-        seconds = throughput.measure_rounds(
-            members, lambda: run_step(workload), rounds=job.rounds, warmup=job.warmup, sync=sync
-        )
-    except throughput.MemberError as failure:
-        status, message = diagnosis(failure.__cause__ or failure)
-        tell(Finished(int(failure.member), {}, status, message))
-        return
-    rounds_id = uuid.uuid4().hex
-    for name, steps in seconds.items():
-        fields = _facts(workload, case)
-        fields["step_seconds"], fields["rounds_id"] = steps, rounds_id
-        fields["samples_per_second"] = throughput.rate(steps, workload.samples)
-        if workload.tokens is not None:
-            fields["tokens_per_second"] = throughput.rate(steps, workload.tokens)
-        tell(Finished(int(name), fields))
-
-
-def _rewind(workload: Workload, weights: Sequence[Tensor]) -> None:
-    """Puts the weights back, and the optimiser's state to zero, without allocating anything anew."""
-    with torch.no_grad():
-        for parameter, weight in zip(workload.model.parameters(), weights, strict=True):
-            parameter.copy_(weight)
-    for state in workload.optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, Tensor):
-                value.zero_()
 
 
 def _measure(member: int, plan: Plan, tell: Callable[[Event], None]) -> Finished:
@@ -162,7 +104,7 @@ def _memory(plan: Plan, fields: Fields) -> str | None:
 
 def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     workload = build(plan.case)
-    with _attach(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
+    with attach_planned(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
         reading = measure_memory(workload, handle, workload.device)
     fields.update(vars(reading))
 
@@ -175,7 +117,7 @@ def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tu
     case, method = plan.case, resolve.method(plan.case.method)
     begin("training" if case.train_steps else "measuring the loss")
     workload = _trained(plan)
-    fields.update(_facts(workload, case))
+    fields.update(facts(workload, case))
     unsupported, note = _look(workload, plan, fields)
     # Beyond the exact range the error is measured, so there is nothing to hold it to.
     verify = plan.verify and unsupported is None
@@ -203,7 +145,7 @@ def _trained(plan: Plan) -> Workload:
     if plan.case.train_steps:
         # The stored twin's gradients are exact for every rule, so a method is not measured on weights that its
         # own wrong gradients have spoilt.
-        with _attach(workload, plan, twin=True) as handle, handle.unguarded():
+        with attach_planned(workload, plan, twin=True) as handle, handle.unguarded():
             train(workload, plan.case.train_steps)
     return workload
 
@@ -263,39 +205,3 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> tuple[str | None, s
         f"{headroom.max_abs:.4g}; {would_do}"
     )
     return beyond, note
-
-
-def _facts(workload: Workload, case: Case) -> Fields:
-    """The sizes of the workload."""
-    parameters = list(workload.model.parameters())
-    return {
-        "parameters": sum(parameter.numel() for parameter in parameters),
-        "samples": workload.samples,
-        "tokens": workload.tokens,
-        "parameter_dtype": str(parameters[0].dtype).removeprefix("torch."),
-        "compute_dtype": COMPUTE_DTYPES[case.dtype],
-    }
-
-
-def _attach(workload: Workload, plan: Plan, *, twin: bool = False) -> bdia.Handle:
-    """The plan's method on the workload, or its stored twin, of which there is nothing to verify."""
-    case, method = plan.case, resolve.method(plan.case.method)
-    chosen, verify = (method.twin(), False) if twin else (method, plan.verify)
-    return attach(workload, chosen, seed=case.seed, bits=case.bits, gamma=case.gamma, verify=verify)
-
-
-def _nothing() -> None:
-    """What there is to wait for on a CPU."""
-
-
-def diagnosis(error: BaseException) -> tuple[Status, str]:
-    """The status that an exception stands for, and one line about it."""
-    text = " ".join(str(error).split())
-    if isinstance(error, HeadroomError):
-        return "unsupported", text
-    if is_out_of_memory(error):
-        start = max(text.find("can't allocate memory"), 0)
-        return "oom", text[start:].split(" GPU ")[0] or "out of memory"
-    if isinstance(error, bdia.BdiaError | BenchError):
-        return "error", text
-    return "error", f"{type(error).__name__}: {text}"[:400]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.environment import Environment, capture
+from bench.errors import one_line
 from bench.meters import MeterError
 
 Health = Literal["ok", "missing", "broken"]
@@ -44,7 +45,7 @@ def examine(threads: int) -> Iterator[Finding]:
     try:
         importlib.import_module("torch")
     except Exception as error:  # a broken installation raises whatever it likes
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        said = one_line(f"{type(error).__name__}: {error}")
         yield Finding("torch", said, "broken", "install it: pip install 'torch>=2.11'")
         return
     environment = capture("cpu", threads=threads)

@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from bench import compare
 from bench.case import Case
+from bench.comparison import Measured
 from bench.parts import Parts
 from bench.record import Status
 from bench.tolerance import Metric, Tolerances
@@ -59,7 +59,7 @@ _axes: Final = attrgetter(*_AXES)
 _SHARED: Final = tuple(name for name in Entry.__struct_fields__ if name != "rate_ratio")
 
 
-def entry(measured: compare.Measured, rate_ratio: float | None = None) -> Entry:
+def entry(measured: Measured, rate_ratio: float | None = None) -> Entry:
     """What the baseline remembers of a record."""
     fields = {name: getattr(measured, name) for name in _SHARED}
     return Entry(**fields, rate_ratio=None if rate_ratio is None else round(rate_ratio, _RATE_DECIMALS))

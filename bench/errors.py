@@ -13,6 +13,11 @@ EXIT_BY_SIGNAL = 128
 EXIT_INTERRUPTED = EXIT_BY_SIGNAL + 2
 
 
+def one_line(text: object) -> str:
+    """A text, or an error's, with its line breaks as spaces."""
+    return " ".join(str(text).split())
+
+
 class BenchError(Exception):
     """One line for the user: the value, what was expected, what to do. `exit_code` is the command's."""
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from bench import axes, compare, law, parts, private
+from bench import axes, law, parts, private, slopes
 from bench.axes import AxisValue, suggest
 from bench.case import Case
-from bench.compare import Measured
+from bench.comparison import Measured, breakdown, by_case, moves, size
 from bench.errors import UsageError
 from bench.parts import Move, PartName, Parts
 
@@ -115,7 +115,7 @@ def chosen(
 
 def explain(base: Iterable[Measured], head: Iterable[Measured], metrics: Sequence[Explained] = METRICS) -> Explanation:
     """What moved from `base` to `head`. Where a case occurs twice, the last counts."""
-    old_of, new_of = {one.case(): one for one in base}, {one.case(): one for one in head}
+    old_of, new_of = by_case(base), by_case(head)
     found: list[Change] = []
     pairs = 0
     matched: set[Case] = set()
@@ -133,7 +133,7 @@ def explain(base: Iterable[Measured], head: Iterable[Measured], metrics: Sequenc
         unmatched=len((old_of.keys() | new_of.keys()) - matched),
         laws=tuple(
             (before, after)
-            for before, after in compare.laws(old_of, new_of)
+            for before, after in slopes.paired(old_of, new_of)
             if (before.slope_bytes, before.deviation_bytes) != (after.slope_bytes, after.deviation_bytes)
         ),
         culprit=_culprit(found),
@@ -160,16 +160,13 @@ def case_to_trace(
 
 
 def _change(case: Case, metric: Explained, old: Measured, new: Measured) -> Change | None:
-    if metric == "activation_bytes":
-        was, now, before, after = old.activation_bytes, new.activation_bytes, old.activation_parts, new.activation_parts
-    else:
-        was, now, before, after = old.peak_bytes, new.peak_bytes, old.peak_parts, new.peak_parts
+    was, now = size(old, metric), size(new, metric)
+    before, after = breakdown(old, metric), breakdown(new, metric)
     if was is None or now is None:
         return None
     if before is None or after is None:
         return Change(case, metric, was, now, (), None)
-    moves = () if before == after else tuple(parts.moves(before, after))
-    return Change(case, metric, was, now, moves, (before, after))
+    return Change(case, metric, was, now, moves(old, new, metric), (before, after))
 
 
 def _culprit(changes: Sequence[Change]) -> Culprit | None:

@@ -77,14 +77,19 @@ class Law:
 
 def laws(measured: Iterable[Measured]) -> list[Law]:
     """A law for each set of cases equal in all but depth, of two or more depths, in the order of their first case."""
-    series: dict[Case, dict[int, Measured]] = {}
+    found: dict[Case, dict[int, Measured]] = {}
     for one in measured:
         case = one.case()
         if case.depth is not None and one.activation_bytes is not None and one.stream_elements:
-            series.setdefault(msgspec.structs.replace(case, depth=None), {})[case.depth] = one
+            found.setdefault(series(case), {})[case.depth] = one
     return [
-        _fit(case, [points[depth] for depth in sorted(points)]) for case, points in series.items() if len(points) > 1
+        _fit(case, [points[depth] for depth in sorted(points)]) for case, points in found.items() if len(points) > 1
     ]
+
+
+def series(case: Case) -> Case:
+    """The case with `depth` None: what the cases of one law share."""
+    return msgspec.structs.replace(case, depth=None)
 
 
 def floor_bits(case: Case, stream_dtype: str | None) -> int | None:

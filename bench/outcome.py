@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from bench.case import Case
+from bench.errors import one_line
 from bench.pipes import printable
 from bench.protocol import Finished, Measured
 from bench.record import Record, Status
@@ -42,7 +43,7 @@ def said(event: Finished) -> Outcome:
         _check(event.fields)
     except msgspec.ValidationError as error:
         return Outcome(status="error", message=f"its answer is not readable: {error}")
-    message = None if event.message is None else " ".join(printable(event.message).split())[:LONGEST_MESSAGE]
+    message = None if event.message is None else one_line(printable(event.message))[:LONGEST_MESSAGE]
     return Outcome(event.fields, event.status, message)
 
 

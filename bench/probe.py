@@ -15,7 +15,7 @@ import msgspec
 
 from bench import models, signals, supervise, worker
 from bench.environment import Environment
-from bench.errors import BenchError, UsageError
+from bench.errors import BenchError, UsageError, one_line
 from bench.models import ModelSpec
 
 Asked = Literal["auto", "cpu", "cuda"]
@@ -118,7 +118,7 @@ def answer_introduced(*names: str) -> None:
     try:
         found = _Introduced([importlib.import_module(models.get(name).builder).introduce(name) for name in names])
     except UsageError as error:
-        found = _Introduced([], " ".join(str(error).split()))
+        found = _Introduced([], one_line(error))
     print(msgspec.json.encode(found).decode())
 
 

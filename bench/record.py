@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,8 @@ from bench.case import Case
 from bench.parts import Parts
 
 SCHEMA_VERSION = 1
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are no JSON, are no UTF-8, nest without end, or are of another shape."""
 
 Status = Literal["ok", "oom", "timeout", "error", "skipped", "unsupported"]
 FAILED: tuple[Status, ...] = ("oom", "timeout", "error")

@@ -23,7 +23,7 @@ import bdia.methods
 from bdia.methods import Method
 from bench import axes
 from bench.case import Case
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _attribute(name: str, kind: _Kind) -> object:
     try:
         module = importlib.import_module(place) if content is None else _run(place, content, kind)
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = one_line(f"{type(error).__name__}: {error}")
         raise UsageError(f"{kind.word} {name!r}: {place} does not run: {reason}") from error
     if not hasattr(module, attribute):
         raise UsageError(f"{kind.word} {name!r}: {place} has no {attribute}; expected the name of {kind.wanted}")

@@ -16,12 +16,13 @@ from typing import Any
 import msgspec
 
 from bench import fingerprint, limits, skipping, standing, supervise
-from bench.case import Case, Measurement, Plan
+from bench.case import Measurement, Plan
 from bench.estimate import Pace, work
+from bench.events import JobStarted, RecordDone, RunEvent, RunStarted, Summary
 from bench.limits import Limit
 from bench.outcome import Outcome, of_end, said, worst
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
-from bench.record import FAILED, Record
+from bench.record import Record
 from bench.skipping import LeftOut
 from bench.standing import Rerun
 from bench.store import Store
@@ -47,56 +48,6 @@ class Settings:
     memory_limit: Limit | None = None
     """What each child may have."""
     worker: Path = supervise.WORKER
-
-
-@dataclass(frozen=True)
-class RunStarted:
-    """Before the first child. `reused` are the stored records that stand; `stale` counts those of cases of this
-    run that rest on other code, data, settings or another environment, and are measured again. `timed_again` of
-    the reused ones get new times, beside a member of their group that has none yet."""
-
-    cases: int
-    reused: tuple[Record, ...]
-    stale: int
-    timed_again: int = 0
-
-
-@dataclass(frozen=True)
-class JobStarted:
-    """A child begins. `remaining_seconds` is None until there is something to estimate it from."""
-
-    kind: Kind
-    cases: tuple[Case, ...]
-    remaining_seconds: float | None
-
-
-@dataclass(frozen=True)
-class RecordDone:
-    """A record was stored; `done` of `cases` now are, the reused ones included."""
-
-    record: Record
-    done: int
-    cases: int
-    elapsed_seconds: float
-    remaining_seconds: float | None
-
-
-RunEvent = RunStarted | JobStarted | RecordDone
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to: the records of its plans, in the order of the plans."""
-
-    records: tuple[Record, ...]
-    measured: int
-    reused: int
-    elapsed_seconds: float
-
-    @property
-    def failed(self) -> tuple[Record, ...]:
-        """The records whose status makes the command exit with 3."""
-        return tuple(record for record in self.records if record.status in FAILED)
 
 
 def run(plans: Sequence[Plan], store: Store, settings: Settings, on_event: Callable[[RunEvent], None]) -> Summary:

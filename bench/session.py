@@ -20,6 +20,7 @@ from bench import axes, limits, private, probe, runner, signals, suite
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
+from bench.events import RunEvent, Summary
 from bench.limits import Limit
 from bench.standing import Rerun
 from bench.store import Run, Store
@@ -97,7 +98,7 @@ class Session:
             break
         return replace(self, directory=directory)
 
-    def measure(self, on_event: Callable[[runner.RunEvent], None], on_message: Callable[[str], None]) -> runner.Summary:
+    def measure(self, on_event: Callable[[RunEvent], None], on_message: Callable[[str], None]) -> Summary:
         """Measures what is not measured yet. `on_message` hears of lines of the results that had to be left out.
 
         Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import baseline, rates, store
 from bench.baseline import Baseline, EnvironmentKey, StoredRun
 from bench.case import Case
-from bench.compare import Measured
+from bench.comparison import Measured
 from bench.errors import BaselineError
 
 
@@ -44,6 +44,12 @@ def pair(base: Path, head: Path) -> tuple[Side, Side]:
     if isinstance(new, Baseline):
         return _of_run(base, old), _of_baseline(head, new, old.environment)
     return _of_run(base, old), _of_run(head, new)
+
+
+def remarks(old: Side, new: Side) -> list[str]:
+    """What had to be left out of both, and in what their environments differ, a line each."""
+    differing = baseline.differences(old.environment, new.environment, (old.name, new.name))
+    return [*old.messages, *new.messages, *(f"not the same environment: {difference}" for difference in differing)]
 
 
 def _read(path: Path) -> Baseline | StoredRun:

@@ -17,7 +17,7 @@ import msgspec
 from bench import files, private, signals
 from bench.case import Case
 from bench.errors import UsageError
-from bench.record import SCHEMA_VERSION, Record
+from bench.record import SCHEMA_VERSION, UNREADABLE, Record
 
 RESULTS: Final = "results.jsonl"
 RUN: Final = "run.json"
@@ -178,7 +178,7 @@ def read(path: Path) -> Stored:
         where = f"{file} line {number}"
         try:
             record = _decode(line, where)
-        except msgspec.MsgspecError as error:
+        except UNREADABLE as error:
             torn = number == len(lines)
             reason = "is torn: the run was cut off as it was written" if torn else f"is no record ({error})"
             messages.append(f"{where} {reason}; left out, the rest is kept")
@@ -210,7 +210,7 @@ def read_run(path: Path) -> Run | None:
     try:
         _check_version(content, str(file))
         return msgspec.json.decode(content, type=Run)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise UsageError(f"{file}: not a run's file ({error}); remove it, or give another --out") from error
 
 
@@ -294,7 +294,7 @@ def _cut_torn_line(file: int) -> None:
     start = content.rfind(b"\n") + 1
     try:
         msgspec.json.decode(content[start:], type=Record)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         os.ftruncate(file, start)
     else:
         files.write(file, b"\n")

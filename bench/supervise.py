@@ -22,7 +22,7 @@ import msgspec
 from bench import meters, signals
 from bench.pipes import Pipes, printable
 from bench.protocol import Event, Job, Kind
-from bench.record import Status
+from bench.record import UNREADABLE, Status
 
 WORKER: Final = Path(__file__).with_name("worker.py")
 POLL_SECONDS: Final = 0.1
@@ -117,7 +117,7 @@ class _Heard:
         """Passes on the event that a line is."""
         try:
             event: Event = msgspec.json.decode(line, type=Event)
-        except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        except UNREADABLE:
             self.garbage = self.garbage or printable(line[:400].decode(errors="replace"))[:80]
         else:
             self._on_event(event)

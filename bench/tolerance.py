@@ -104,6 +104,15 @@ class Tolerances:
         return Tolerances(given)
 
 
+def checked(word: str) -> str:
+    """A word of the command line, as it is.
+
+    Raises: UsageError where it gives no tolerance.
+    """
+    Tolerances().overlaid([word])
+    return word
+
+
 def of_table(table: Mapping[str, str]) -> Tolerances:
     """The tolerances of a suite's table, as `texts` has it, or of what `run.json` remembers of it.
 

@@ -27,6 +27,7 @@ Loss = Callable[[nn.Module, Batch], Tensor]
 
 LEARNING_RATE: Final = 1e-3
 BETAS: Final = (0.9, 0.95)
+COMPUTE_DTYPES: Final = {"fp32": "float32", "bf16-amp": "bfloat16", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True, init=False)
@@ -132,3 +133,15 @@ def tensors(values: object) -> Iterator[Tensor]:
     elif isinstance(values, list | tuple):
         for value in values:
             yield from tensors(value)
+
+
+def facts(workload: Workload, case: Case) -> dict[str, Any]:
+    """Its sizes and formats, as fields of a record."""
+    parameters = list(workload.model.parameters())
+    return {
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "samples": workload.samples,
+        "tokens": workload.tokens,
+        "parameter_dtype": str(parameters[0].dtype).removeprefix("torch."),
+        "compute_dtype": COMPUTE_DTYPES[case.dtype],
+    }

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from bench.baseline import Update
 from bench.case import Case
 from bench.check import Verdicts
-from bench.compare import Comparison, counted
+from bench.comparison import Comparison, counted
 from reports import units, values
 
 

@@ -15,7 +15,7 @@ import msgspec
 
 from bench.case import Case
 from bench.check import Verdicts
-from bench.compare import Comparison, Value, Verdict
+from bench.comparison import Comparison, Value, Verdict
 from bench.errors import EXIT_OK, EXIT_REGRESSION
 from bench.parts import Move
 from reports import checked, phrases

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from bench.case import Case
-from bench.compare import Comparison, Value, Verdict
+from bench.comparison import Comparison, Value, Verdict
 from bench.record import FAILED
 from bench.tolerance import Metric
 from reports import settings, units, values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from bench import options
 from reports import units
 
 ROWS: Final = 500
@@ -31,6 +32,16 @@ class Excerpt(Generic[Item]):
         whole = len(self.shown) + self.left_out
         said = f"{units.integer(self.left_out)} of {units.integer(whole)} rows are left out"
         return f"{said}, {units.integer(self.telling)} {telling} among them" if self.telling else said
+
+
+def limit(given: str | None) -> int | None:
+    """What `--rows` says: at most so many rows, None for all; `ROWS` where it is not given.
+
+    Raises: UsageError for what is no number of rows.
+    """
+    if given is None:
+        return ROWS
+    return None if given == "all" else options.count("--rows")(given)
 
 
 def excerpt(

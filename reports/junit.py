@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from bench.case import Case
 from bench.check import Verdicts
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.tolerance import Metric
 from reports import phrases
 

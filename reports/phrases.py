@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.parts import Move
 from reports import checked, units, values
 

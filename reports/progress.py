@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from bench.case import Case
-from bench.runner import JobStarted, RecordDone, RunEvent, RunStarted
+from bench.events import JobStarted, RecordDone, RunEvent, RunStarted
 from reports import settings, tables, units
 
 LOG_WIDTH: Final = 200

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.case import Case
-from bench.compare import Measured
+from bench.comparison import Measured
 from bench.explain import Explained
 from bench.stacks import Site, Stacks
 from reports import units

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.check import Verdicts
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.tolerance import BYTES
 from reports import phrases, units, values
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bench.compare import Comparison, Value
+from bench.comparison import Comparison, Value
 from bench.parts import Move
 from bench.tolerance import BYTES, Metric
 from reports import units

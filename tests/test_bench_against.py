@@ -336,9 +336,9 @@ DRIVER = """\
 import sys
 sys.path.insert(0, {root!r})
 import cli
-from bench import against
+from bench import against, launch
 from pathlib import Path
-against.ROOT, against.GRACE_SECONDS = Path({tool!r}), 0.5
+against.ROOT, launch.GRACE_SECONDS = Path({tool!r}), 0.5
 sys.exit(cli.execute(["check", "tiny.toml", "--against", "v2", "--json"]))
 """
 

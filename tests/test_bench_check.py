@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from synthetic_records import case, depth_suite, failed, full
 
-from bench import baseline, check, compare, rates
+from bench import baseline, check, law, rates
 from bench.baseline import StoredRun
 from bench.errors import BaselineError, UsageError
 from bench.record import Record
@@ -89,7 +89,7 @@ def test_regressions_carry_the_command_that_measures_them_again(path: Path) -> N
     assert not found.passed
     assert {one.case.method for one in found.regressions} == {"standard", "bdia"}
     assert set(found.reruns) == {one.case for one in found.regressions}
-    series = compare.series(case("bdia"))
+    series = law.series(case("bdia"))
     assert found.reruns[series].startswith("bdia-bench run quick --method bdia --model gpt --depth 6,12,24 ")
     assert " --depth 12 " in found.reruns[case("standard", depth=12)]
 

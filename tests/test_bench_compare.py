@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import compare, parts
+from bench import compare, law, parts, rerun, slopes
 from bench.case import Case
-from bench.compare import Comparison, Rates
+from bench.compare import Rates
+from bench.comparison import Comparison
 from bench.parts import Move
 from bench.record import BlockError, Record
 from bench.tolerance import Tolerances
@@ -28,6 +29,10 @@ def record(case: Case = CASE, **measured: object) -> Record:
 def verdicts(base: list[Record], head: list[Record], tolerance: str = "0") -> list[tuple[str | None, str]]:
     found = compare.compare(base, head, Tolerances().overlaid([tolerance]))
     return [(comparison.metric, comparison.verdict) for comparison in found]
+
+
+def regressions(found: list[Comparison]) -> list[Comparison]:
+    return [comparison for comparison in found if comparison.regression]
 
 
 def test_the_same_bytes_are_the_same() -> None:
@@ -145,7 +150,7 @@ def test_what_is_no_longer_exact_names_its_block() -> None:
     exact = {"bit_exact": True, "gradient_error": 0.0, "rounding_error": 0.5}
     worse = {"bit_exact": False, "gradient_error": 0.1, "rounding_error": 0.9}
     blocks = {"reconstruction": wrong, "gradient_block": 2, "rounding_block": 1}
-    found = compare.regressions(compare.compare([record(**exact)], [record(**worse, **blocks)]))
+    found = regressions(compare.compare([record(**exact)], [record(**worse, **blocks)]))
     assert [(one.what, one.block, one.where) for one in found] == [
         ("bit_exact", 3, "block 3"), ("gradient_error", 2, "block 2"), ("rounding_error", 1, "block 1"),
     ]  # fmt: skip
@@ -224,7 +229,7 @@ def test_a_leak_that_totals_hide_shows_in_the_law() -> None:
     """A tolerance on totals hides a leak a block, and the slope of the memory law does not; it names the part."""
     base, head = swept(512), swept(512 + 64)
     found = compare.compare(base, head, Tolerances().overlaid(["25%"]))
-    [worse] = compare.regressions(found)
+    [worse] = regressions(found)
     assert (worse.metric, worse.verdict, worse.case.depth, worse.old, worse.new) == (
         "bits_per_activation", "worse", None, 1.0, 1.125,
     )  # fmt: skip
@@ -237,7 +242,7 @@ def test_a_leak_that_totals_hide_shows_in_the_law() -> None:
 def test_what_stops_being_a_line_is_worse() -> None:
     """A law that is no line any more is worse and says so; one that was none is not compared."""
     [worse] = law_of(swept(512), swept(512, depth8=5000))
-    assert (worse.verdict, worse.note) == ("worse", compare.NOT_A_LINE)
+    assert (worse.verdict, worse.note) == ("worse", slopes.NOT_A_LINE)
     assert worse.where == "head_and_loss"
     assert law_of(swept(512, depth8=5000), swept(512)) == []
 
@@ -254,7 +259,7 @@ def test_a_metric_that_is_gone_is_a_regression() -> None:
     """A metric that was measured and no longer is counts as missing; one never measured is not compared."""
     found = compare.compare([record(side_bytes=None)], [record(side_bytes=None, peak_bytes=None)])
     assert [(c.metric, c.verdict) for c in found] == [("activation_bytes", "same"), ("peak_bytes", "missing")]
-    assert [c.metric for c in compare.regressions(found)] == ["peak_bytes"]
+    assert [c.metric for c in regressions(found)] == ["peak_bytes"]
 
 
 def test_the_last_record_of_a_case_counts() -> None:
@@ -264,26 +269,26 @@ def test_the_last_record_of_a_case_counts() -> None:
 
 def test_a_verdict_reads_as_one_line() -> None:
     """A verdict prints the case, the metric, and old -> new in bytes."""
-    [worse] = compare.regressions(compare.compare([record()], [record(activation_bytes=1234567)]))
+    [worse] = regressions(compare.compare([record()], [record(activation_bytes=1234567)]))
     assert (worse.what, worse.where) == ("activation_bytes", "")
     assert str(worse) == f"worse: {CASE.label()}: activation_bytes 1000 bytes -> 1234567 bytes"
     [missing] = compare.compare([record()], [])
     assert str(missing).endswith(": ok -> nothing")
     assert missing.what == "status"
-    lost = compare.regressions(compare.compare([record(bit_exact=True)], [record(bit_exact=False)]))
+    lost = regressions(compare.compare([record(bit_exact=True)], [record(bit_exact=False)]))
     assert str(lost[0]).endswith(": bit_exact exact -> not exact")
 
 
 def test_the_command_names_every_axis_of_the_case() -> None:
     """The command that measures a case again names every axis it has, and none that it lacks."""
-    command = compare.rerun_command("quick", msgspec.structs.replace(CASE, bits=None, data="a b.txt"))
+    command = rerun.command("quick", msgspec.structs.replace(CASE, bits=None, data="a b.txt"))
     assert command.startswith("bdia-bench run quick --method bdia --model gpt --depth 6 --width 64 ")
     assert "--bits" not in command
     assert command.endswith("--train-steps 0 --device cpu --seed 0 --data 'a b.txt'")
     assert " --gamma 0.5 " in command
-    assert compare.rerun_command("quick", CASE, verify=True).endswith(" --verify")
-    assert " --depth 4,8 " in compare.rerun_command("quick", compare.series(CASE), depths=(4, 8))
-    assert " --depth 6 " in compare.rerun_command("quick", CASE, depths=(4, 8))
+    assert rerun.command("quick", CASE, verify=True).endswith(" --verify")
+    assert " --depth 4,8 " in rerun.command("quick", law.series(CASE), depths=(4, 8))
+    assert " --depth 6 " in rerun.command("quick", CASE, depths=(4, 8))
 
 
 @given(old=st.integers(0, 2**45), new=st.integers(0, 2**45), share=st.integers(0, 1000))

@@ -12,9 +12,10 @@ from synthetic_records import METHODS, case
 
 from bench import limits, runner, store
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
+from bench.events import JobStarted, RecordDone, RunEvent, RunStarted, Summary
 from bench.outcome import MEASURED
 from bench.record import Record
-from bench.runner import JobStarted, RecordDone, RunStarted, Settings, Summary
+from bench.runner import Settings
 from bench.store import Run, Store
 
 FAKE = Path(__file__).with_name("fake_worker.py")
@@ -31,12 +32,12 @@ class Bench:
         self.out = directory / "out"
         self._log = directory / "log"
         self._patch = monkeypatch
-        self.events: list[runner.RunEvent] = []
+        self.events: list[RunEvent] = []
         monkeypatch.setenv("FAKE_WORKER_LOG", str(self._log))
 
     def run(
         self, plans: Sequence[Plan], behaviours: dict[str, str] | None = None,
-        on_event: Callable[[runner.RunEvent], None] | None = None, **settings: Any,
+        on_event: Callable[[RunEvent], None] | None = None, **settings: Any,
     ) -> Summary:  # fmt: skip
         self._patch.setenv("FAKE_WORKER", json.dumps(behaviours or {}))
         self._log.write_text("")
@@ -347,7 +348,7 @@ def test_an_interrupt_keeps_what_was_stored(bench: Bench) -> None:
     """Ctrl-C after a record: the record stays, and resuming measures the rest."""
     plans = [plan("standard", ["memory"]), plan("bdia", ["memory"])]
 
-    def interrupt(event: runner.RunEvent) -> None:
+    def interrupt(event: RunEvent) -> None:
         if isinstance(event, RecordDone):
             raise KeyboardInterrupt
 

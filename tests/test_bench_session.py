@@ -20,7 +20,8 @@ from bench import limits, probe, runner, session, signals
 from bench.case import Plan
 from bench.environment import capture
 from bench.errors import UsageError
-from bench.runner import RunEvent, Settings, Summary
+from bench.events import RunEvent, Summary
+from bench.runner import Settings
 from bench.session import Request, RunInterruptedError
 from bench.store import Store
 

@@ -36,6 +36,16 @@ def fill(directory: Path, *records: Record) -> Path:
 FIRST = record(case("standard"), activation_bytes=1)
 SECOND = record(case("bdia"), activation_bytes=2)
 SECOND_AGAIN = record(case("bdia"), activation_bytes=3)
+NO_RECORDS = (
+    b"not json",
+    b'{"schema_version": 1, "method": 3}',
+    b"\xff\xfe",
+    msgspec.json.encode(FIRST).replace(b"quick", b"qu\xefck"),
+    b'{"schema_version": 1, "suite": ' + b"[" * 100_000,
+    b"[]",
+    b"{}",
+)
+"""Lines of a results file that are none: among them one that is no UTF-8, and one that nests without end."""
 
 
 def test_records_come_back_as_they_went(tmp_path: Path) -> None:
@@ -101,7 +111,7 @@ def test_a_whole_last_line_without_its_end_is_kept(tmp_path: Path) -> None:
     assert found.messages == []
 
 
-@pytest.mark.parametrize("line", [b"not json", b'{"schema_version": 1, "method": 3}', b"\xff\xfe", b"[]", b"{}"])
+@pytest.mark.parametrize("line", NO_RECORDS)
 def test_a_corrupt_line_in_the_middle_is_left_out_and_said(tmp_path: Path, line: bytes) -> None:
     """A line that is no record costs that line and no other."""
     file = fill(tmp_path, FIRST)
@@ -109,6 +119,18 @@ def test_a_corrupt_line_in_the_middle_is_left_out_and_said(tmp_path: Path, line:
     found = store.read(tmp_path)
     assert found.records == [FIRST, SECOND]
     assert [f"{file} line 2 is no record" in message for message in found.messages] == [True]
+    assert len(found.messages[0].splitlines()) == 1
+
+
+@pytest.mark.parametrize("line", NO_RECORDS)
+def test_a_corrupt_last_line_is_cut_off(tmp_path: Path, line: bytes) -> None:
+    """Going on after a last line that is no record, whatever bytes were left there, begins with whole lines."""
+    file = fill(tmp_path, FIRST)
+    file.write_bytes(file.read_bytes() + line)
+    with Store(tmp_path, a_run(), resume=True) as opened:
+        assert ["line 2 is torn" in message for message in opened.messages] == [True]
+        opened.append(SECOND)
+    assert store.read(tmp_path) == store.Stored([FIRST, SECOND], [])
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
@@ -299,10 +321,11 @@ def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
 
 
-def test_a_broken_run_file_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{", b'{"schema_version": 1, "suite": "\xff"}'])
+def test_a_broken_run_file_is_refused(tmp_path: Path, content: bytes) -> None:
     """A `run.json` that is none is named, with what to do."""
     fill(tmp_path, FIRST)
-    (tmp_path / store.RUN).write_text("{")
+    (tmp_path / store.RUN).write_bytes(content)
     with pytest.raises(UsageError, match=r"run\.json: not a run's file"):
         store.read_run(tmp_path)
 

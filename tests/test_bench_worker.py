@@ -16,6 +16,7 @@ import torch
 from bdia.errors import HeadroomError, TapeError
 from bench import child, examination, supervise
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
+from bench.diagnosis import diagnosis
 from bench.errors import UsageError
 from bench.outcome import MEASURED, of_end
 from bench.outcome import said as said_of
@@ -218,14 +219,14 @@ def headroom_error() -> HeadroomError:
 )  # fmt: skip
 def test_exceptions_have_their_status(error: Exception, status: str, message: str) -> None:
     """Running out of memory, leaving the exact range and everything else are told apart, in one line."""
-    assert child.diagnosis(error) == (status, message)
+    assert diagnosis(error) == (status, message)
 
 
 def test_an_allocation_that_cannot_be_is_oom() -> None:
     """What torch raises for a tensor that no machine holds counts as out of memory."""
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**62, dtype=torch.uint8)
-    assert child.diagnosis(caught.value)[0] == "oom"
+    assert diagnosis(caught.value)[0] == "oom"
 
 
 def test_a_method_that_goes_wrong_does_not_spoil_the_others_weights() -> None:

@@ -29,10 +29,11 @@ from bench.case import Plan
 from bench.doctor import Finding
 from bench.environment import Environment
 from bench.errors import UsageError
+from bench.events import RecordDone, RunEvent, RunStarted, Summary
 from bench.record import Record
-from bench.runner import RecordDone, RunEvent, RunStarted, Settings, Summary
+from bench.runner import Settings
 from bench.store import Run, Store
-from reports import export, figures
+from reports import export, figures, request
 from reports.figures import output
 
 BDIA_BENCH = Path(sysconfig.get_path("scripts")) / "bdia-bench"
@@ -721,8 +722,8 @@ def test_check_writes_junit_and_tells_github(bench: Bench, finished: str, monkey
 
 def test_the_formats_are_those_of_the_reports() -> None:
     """What `--format` offers without importing the reports is what they can do."""
-    assert ("table", *export.EXPORTS, "html") == cli.FORMATS
-    assert figures.FORMATS == cli.PICTURES
+    assert ("table", *export.EXPORTS, "html") == request.FORMATS
+    assert figures.FORMATS == request.PICTURES
 
 
 def test_the_list_names_everything(bench: Bench) -> None:

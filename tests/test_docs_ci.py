@@ -20,9 +20,9 @@ import typer.main
 from synthetic_records import case
 
 import cli
-from bench import baseline, compare, errors, suite, tolerance
+from bench import baseline, errors, rerun, suite, tolerance
 from bench.check import Verdicts
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.parts import Move
 from reports import checked, ci
 
@@ -117,7 +117,7 @@ def test_a_failure_looks_as_on_the_page() -> None:
         for depth, metric, old, new, moves in values
     ]
     same = [Comparison(case(**GATE), "peak_bytes", "same", 1, 1)] * 10
-    reruns = {one.case: compare.rerun_command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
+    reruns = {one.case: rerun.command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
     (shown,) = blocks("")
     against = re.search(r"the working tree against (HEAD \(\w{12}\))", shown)
     assert against is not None
@@ -166,8 +166,10 @@ def test_the_projects_baseline_is_of_its_gate() -> None:
 
 
 TOOL = """\
-import json, os, sys
+import json, os, shlex, sys
 def main():
+    if sys.argv[1] == "check":
+        print(f"keep them with `{shlex.join(['bdia-bench', *sys.argv[1:5], '--update'])}`")
     with open(os.environ["LOG"], "a") as log:
         log.write(json.dumps(sys.argv[1:]) + "\\n")
     sys.exit(int(os.environ[sys.argv[1].upper()]))
@@ -179,7 +181,7 @@ def main():
 )
 def test_the_gate_measures_and_checks(tmp_path: Path, run: int, check: int, code: int, calls: int) -> None:
     """`scripts/gate` measures with the code of its checkout, checks even where a case failed, ends with the check's
-    code or that of a run that came to nothing, and leaves no folder behind; CI calls it."""
+    code or that of a run that came to nothing, and leaves no folder behind, nor advice that needs it; CI calls it."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "tmp").mkdir()
     script = tmp_path / "scripts" / "gate"
@@ -190,9 +192,11 @@ def test_the_gate_measures_and_checks(tmp_path: Path, run: int, check: int, code
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", str(script), "--junit", "x.xml"], cwd=tempfile.gettempdir(), env=environ, check=False
-    )
+        ["bash", str(script), "--junit", "x.xml"],
+        cwd=tempfile.gettempdir(), env=environ, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == code
+    assert done.stdout == "keep them with `scripts/gate --update`\n" * (calls - 1)
     made, *checks = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert made[:4] == ["run", "gate", "--device", "cpu"]
     assert len(checks) == calls - 1

@@ -7,7 +7,7 @@ from synthetic_records import case
 
 from bench.baseline import Update
 from bench.check import Verdicts
-from bench.compare import Comparison, Value
+from bench.comparison import Comparison, Value
 from bench.explain import Culprit, Explanation
 from bench.parts import Move
 from bench.tolerance import Metric

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_records import case, full
 
-from bench import check, compare
+from bench import check, rerun
 from bench.case import Case
 from bench.check import Verdicts
-from bench.compare import Comparison
+from bench.comparison import Comparison
 from bench.parts import Move
 from reports import ci, junit, published, summary
 
@@ -35,7 +35,7 @@ def worse(of: Case | None = None, **changes: Any) -> Comparison:
 
 
 def verdicts(*comparisons: Comparison, **changes: Any) -> Verdicts:
-    reruns = {one.case: compare.rerun_command("quick", one.case) for one in comparisons if one.regression}
+    reruns = {one.case: rerun.command("quick", one.case) for one in comparisons if one.regression}
     values = {"run": "results/r", "baseline": "memory.json", "suite": "quick", "reruns": reruns}
     return Verdicts(comparisons=comparisons, **(values | changes))
 
@@ -207,7 +207,7 @@ def test_a_regression_is_an_error_with_all_that_is_known() -> None:
     assert message.splitlines() == [
         f"worse: {case().label()}: activation_bytes 1000 → 11,000 bytes (+1,000%)",
         "  side_bits of blocks 1-11: 128 → 1024 bytes each (8.00×)",
-        f"  measure it again: {compare.rerun_command('quick', case())}",
+        f"  measure it again: {rerun.command('quick', case())}",
     ]
     lost = worse(metric=None, verdict="missing", old="ok", new=None, moves=())
     assert decoded(ci.annotate(verdicts(lost))[0])[1] == "case missing"
@@ -343,7 +343,7 @@ def test_the_line_holds_the_whole_verdict() -> None:
         ci.Moved(part="side_bits", first_block=1, last_block=11, old_bytes=128, new_bytes=1024, bytes=11 * 896)
     ]
     assert first.case == msgspec.structs.asdict(case())
-    assert first.rerun == compare.rerun_command("quick", case())
+    assert first.rerun == rerun.command("quick", case())
     assert (law.case["depth"], law.new, law.note) == (None, 33.25, "no line")
     assert (exact.old, exact.new, exact.block) == (True, False, 7)
     assert (gradient.new, failing.new, known.rerun) == (2.5e-3, "oom", None)

@@ -9,7 +9,7 @@ import pytest
 from synthetic_records import case, full, record
 
 from bench.case import Case
-from bench.runner import JobStarted, RecordDone, RunEvent, RunStarted
+from bench.events import JobStarted, RecordDone, RunEvent, RunStarted
 from reports.progress import Live
 
 CASES = [case(method, depth=depth) for depth in (6, 12) for method in ("standard", "bdia")]

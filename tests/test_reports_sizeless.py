@@ -9,7 +9,7 @@ import pytest
 from synthetic_records import case as sized
 from synthetic_records import full, record
 
-from bench import baseline, compare
+from bench import baseline, compare, rerun
 from bench.case import Case, Plan
 from bench.estimate import work
 from bench.protocol import Job
@@ -85,7 +85,7 @@ def test_comparisons_and_baselines_do_without_sizes() -> None:
     found = compare.compare(records, records)
     assert {one.verdict for one in found} == {"same"}
     assert compared(found) is not None
-    assert compare.rerun_command("model", case("bdia", batch=2)).split()[3:] == [
+    assert rerun.command("model", case("bdia", batch=2)).split()[3:] == [
         "--method", "bdia", "--model", "train.py:step", "--batch", "2", "--bits", "9", "--gamma", "0.5",
         "--dtype", "fp32", "--train-steps", "0", "--device", "cpu", "--seed", "0",
     ]  # fmt: skip

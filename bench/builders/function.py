@@ -7,7 +7,7 @@ import torch
 from bench import models, resolve
 from bench.builders.checked import CheckedLoss
 from bench.case import Case
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.meters import is_out_of_memory
 from bench.models import ModelSpec
 from bench.workload import Workload, tensors
@@ -32,7 +32,7 @@ def build(case: Case) -> Workload:
         if is_out_of_memory(error):
             raise
         reason = str(error) if isinstance(error, UsageError) else f"{type(error).__name__}: {error}"
-        raise UsageError(f"model {case.model!r} failed: {' '.join(reason.split())}") from error
+        raise UsageError(f"model {case.model!r} failed: {one_line(reason)}") from error
     if not isinstance(found, Workload):
         what = type(found).__name__
         raise UsageError(f"model {case.model!r}: the function returned a {what}; expected a bench.Workload")

@@ -24,7 +24,7 @@ from bench.builders.placed import Draw, dtype_of, placed
 from bench.case import Case
 from bench.data.images import images, resized
 from bench.data.text import tokens
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.meters import is_out_of_memory
 from bench.models import Input, ModelSpec
 from bench.workload import Batch, Workload
@@ -260,7 +260,7 @@ def _default_seq(config: Config) -> int:
 def _refused(name: str, settings: hf_sizes.Settings, error: Exception) -> UsageError:
     """What `transformers` has against the model, in one line."""
     asked = " with " + ", ".join(f"{key}={value}" for key, value in settings.items()) if settings else ""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    reason = one_line(f"{type(error).__name__}: {error}")
     return UsageError(f"model {name!r}: transformers cannot make it{asked}: {reason[:300]}")
 
 

@@ -16,7 +16,7 @@ from bench.builders.checked import CheckedLoss
 from bench.builders.placed import placed
 from bench.case import Case
 from bench.data.images import images, resized
-from bench.errors import UsageError
+from bench.errors import UsageError, one_line
 from bench.models import ModelSpec
 from bench.workload import Batch, Workload
 
@@ -56,7 +56,7 @@ def build(case: Case) -> Workload:
         )
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         options = ", ".join(f"{option}={value}" for option, value in given.items()) or "its own sizes"
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UsageError(f"model {case.model!r} cannot be made with {options}: {reason}") from error
     channels, *size = (getattr(model, "default_cfg", None) or {}).get("input_size", SIZE)
 
