@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from measuring import measured
 from test_bench_worker import job, run
 
 import bench
 import cli
-from bench import child, fingerprint, models, private, probe, resolve, suite
+from bench import fingerprint, models, private, probe, resolve, suite
 from bench.baseline import load
 from bench.case import Case, Plan
 from bench.errors import UsageError
@@ -83,7 +84,7 @@ def one_line(call: Callable[[], object], *parts: str) -> None:
 def test_a_training_step_of_ones_own_is_measured() -> None:
     """A mapping for a batch, blocks that are found, an optimiser that is made: exact, and counted."""
     Path("train.py").write_text(TRAIN)
-    found = child._measure(0, Plan(case("train.py:workload"), frozenset({"memory", "reconstruction", "gradients"})))
+    found = measured(Plan(case("train.py:workload"), frozenset({"memory", "reconstruction", "gradients"})))
     assert (found.status, found.message) == ("ok", None)
     assert (found.fields["bit_exact"], found.fields["gradient_error"]) == (True, 0.0)
     assert (found.fields["blocks"], found.fields["samples"], found.fields["tokens"]) == (3, 4, None)
@@ -198,7 +199,7 @@ def test_a_workload_that_will_not_do_is_one_line(returned: str, parts: tuple[str
 def test_a_loss_that_will_not_do_is_an_error_of_the_case(loss: str, said: str) -> None:
     """A loss without a scalar or without a graph is told in one line when it is first computed."""
     Path("train.py").write_text(TRAIN.replace("batch, mean_square)", f"batch, lambda model, batch: {loss})"))
-    found = child._measure(0, Plan(case("train.py:workload"), frozenset({"memory"})))
+    found = measured(Plan(case("train.py:workload"), frozenset({"memory"})))
     assert found.status == "error"
     assert (found.message or "").startswith(f"model 'train.py:workload': {said}")
 
@@ -210,7 +211,7 @@ def test_a_model_without_blocks_is_an_error_of_the_case() -> None:
         "def f(case):\n"
         "    return bench.Workload(torch.nn.Linear(2, 2), torch.ones(3, 2), lambda model, x: model(x).mean())\n"
     )
-    found = child._measure(0, Plan(case("train.py:f"), frozenset({"memory"})))
+    found = measured(Plan(case("train.py:f"), frozenset({"memory"})))
     assert found.status == "error"
     assert "blocks" in (found.message or "")
 
@@ -218,7 +219,7 @@ def test_a_model_without_blocks_is_an_error_of_the_case() -> None:
 def test_running_out_of_memory_in_the_file_is_no_error_of_it() -> None:
     """A model that does not fit counts as out of memory, as any other."""
     Path("f.py").write_text("import torch\ndef g(case): return torch.empty(2**62, dtype=torch.uint8)")
-    found = child._measure(0, Plan(case("f.py:g"), frozenset({"memory"})))
+    found = measured(Plan(case("f.py:g"), frozenset({"memory"})))
     assert found.status == "oom"
 
 

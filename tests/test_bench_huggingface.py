@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import measuring
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import cli
-from bench import child, models, probe, suite
+from bench import models, probe, suite
 from bench.baseline import load
 from bench.builders import hf_sizes, huggingface
 from bench.case import Case, Measurement, Plan
@@ -33,7 +34,7 @@ def case(model: str, **axes: Any) -> Case:
 
 def measured(of: Case, *measure: Measurement) -> dict[str, Any]:
     """What a child measures of it, which must end well."""
-    found = child._measure(0, Plan(case=of, measure=frozenset(measure)))
+    found = measuring.measured(Plan(case=of, measure=frozenset(measure)))
     assert (found.status, found.message) == ("ok", None)
     return found.fields
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from measuring import measured
 from networks import gpt
 from torch import Tensor, nn
 from transformers import BatchEncoding, GPT2Config, GPT2LMHeadModel
@@ -14,7 +15,6 @@ from transformers import BatchEncoding, GPT2Config, GPT2LMHeadModel
 import bench
 from bdia.errors import HeadroomError, MethodError, ReconstructionError
 from bdia.methods import names
-from bench import child
 from bench.case import Case, Plan
 from bench.errors import UsageError
 from bench.workload import build
@@ -95,7 +95,7 @@ def test_the_bytes_are_those_of_a_run(method: str) -> None:
         **{name: getattr(CASE, name) for name in Case.__struct_fields__}
         | {"method": method, "bits": bits, "gamma": None}
     )
-    found = child._measure(0, Plan(of, frozenset({"memory", "gradients"} if bits else {"memory"}))).fields
+    found = measured(Plan(of, frozenset({"memory", "gradients"} if bits else {"memory"}))).fields
     result = bench.measure(build(of), method, seed=1)
     for name in (
         "static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes", "reserved_bytes",

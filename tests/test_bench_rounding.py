@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from measuring import measured
 from torch import Tensor
 from workloads import translator
 
@@ -19,7 +20,6 @@ from bdia import distributions
 from bdia.backprop import Step
 from bdia.methods import Method, get
 from bdia.updates import QuantisedBdia, State
-from bench import child
 from bench.case import Case, Plan
 from bench.meters.loss import measure_loss
 from bench.meters.rounding import Rounding, RoundingReading, watch
@@ -208,7 +208,7 @@ def test_only_rules_that_round_by_these_equations_have_one(workload: Workload) -
 def test_records_hold_it() -> None:
     """A case that measures nothing else has it, stored or reversible, and one that does not round has None."""
     for method, bits, gamma in (("bdia", 9, "0.5"), ("bdia-stored", 9, "0.25"), ("standard", None, None)):
-        fields = child._measure(0, Plan(case(method=method, bits=bits, gamma=gamma), frozenset())).fields
+        fields = measured(Plan(case(method=method, bits=bits, gamma=gamma), frozenset())).fields
         error, block = fields.get("rounding_error"), fields.get("rounding_block")
         assert (error is None) == (bits is None)
         assert (block is None) == (bits is None)

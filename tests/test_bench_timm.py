@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from measuring import measured
 from test_bench_huggingface import case
 
-from bench import child, models, suite
+from bench import models, suite
 from bench.builders import timm as builder
 from bench.case import Plan
 from bench.errors import UsageError
@@ -61,9 +62,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_model_of_timm_is_measured() -> None:
     """Its blocks are found and rebuilt bit for bit, on images of the size that it reads."""
-    found = child._measure(
-        0, Plan(case("timm:vit_tiny", batch=2), frozenset({"memory", "gradients", "reconstruction"}))
-    )
+    found = measured(Plan(case("timm:vit_tiny", batch=2), frozenset({"memory", "gradients", "reconstruction"})))
     assert (found.status, found.message) == ("ok", None)
     assert (found.fields["bit_exact"], found.fields["gradient_error"]) == (True, 0.0)
     assert (found.fields["blocks"], found.fields["stream_elements"]) == (4, 2 * 4 * 12)
