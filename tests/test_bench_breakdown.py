@@ -14,7 +14,9 @@ import bdia
 from bdia.methods import names
 from bench import parts
 from bench.case import Case
+from bench.meters.breakdown import Survey
 from bench.meters.memory import MemoryReading, measure_memory
+from bench.meters.trace import Event, Moment, Trace
 from bench.workload import Workload, build
 
 CPU = torch.device("cpu")
@@ -168,6 +170,19 @@ def test_a_breakdown_changes_no_figure() -> None:
         alone = measure_memory(workload, Unwatched(), CPU)
     figures = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes")
     assert [getattr(watched, name) for name in figures] == [getattr(alone, name) for name in figures]
+
+
+def test_a_note_is_of_its_own_stretch() -> None:
+    """What a later stretch notes of an address says nothing of what lay there in an earlier one."""
+    survey, x = Survey(), torch.empty(4)
+    survey.rebuilt(0, x)
+    survey.rebuilt(1, x)
+    events = [Event(2, x.untyped_storage().data_ptr(), 16, 16)]
+    ends = [Moment(1, "a"), Moment(5, "b"), Moment(9, "c")]
+    noted = {at: Trace(events, sorted([*ends, Moment(at, "0"), Moment(8, "1")])) for at in (3, 7)}
+    whose = {at: [one.whose for one in survey.peak(trace, "a", "b").allocations] for at, trace in noted.items()}
+    assert whose == {3: [("residual_states", 0)], 7: [("head_and_loss", None)]}
+    assert survey.peak(noted[3], "a", "c").parts(20) == {("residual_states", 1): 16, ("other", None): 4}
 
 
 @pytest.mark.gpu

@@ -108,7 +108,12 @@ class Survey(Watcher):
     def peak(self, trace: Trace, first: str, last: str) -> Peak:
         """The highest moment of `trace` between two moments, named by their texts."""
         start, end = (next(moment.time_ns for moment in trace.moments if moment.text == text) for text in (first, last))
-        notes = [(moment.time_ns, *self._known[int(moment.text)]) for moment in trace.moments if moment.text.isdigit()]
+        # A later stretch may note an address that is another allocation's here.
+        notes = [
+            (moment.time_ns, *self._known[int(moment.text)])
+            for moment in trace.moments
+            if moment.text.isdigit() and moment.time_ns <= end
+        ]
         replay = _Replay(notes, start)
         for event in trace.events:
             if event.time_ns > end:
