@@ -95,14 +95,14 @@ class Passage:
         else:
             self._recording.keep(kept)
         self._calls += 1
-        output = self._rule.output(self._state)
+        output = stream = self._rule.output(self._state)
         if self._model_dtype is not None:
             self._model_dtype = work.y_dtype
-            output = output.to(self._model_dtype)
+            output = stream.to(self._model_dtype)
         self._emitted, self._emitted_version = output, _version(output)
         self._versions = _versions(self._state)
         if self._watcher is not None and number is not None:
-            self._watcher.returned(number, self._rule.output(self._state))
+            self._watcher.returned(number, stream)
         return with_hidden(work.take_outputs(), output)
 
     def close(self) -> Summary | None:

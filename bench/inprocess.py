@@ -39,9 +39,9 @@ class Result:
     static_bytes: int
     activation_bytes: int
     peak_bytes: int
-    activation_parts: Parts
+    activation_parts: Parts | None
     """What `activation_bytes` is made of, by part and block (see `bench.parts`)."""
-    peak_parts: Parts
+    peak_parts: Parts | None
     saved_bytes: int
     side_bytes: int | None
     rng_bytes: int | None

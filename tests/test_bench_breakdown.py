@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.testing._internal.two_tensor import TwoTensor
 from zoo import ZOO, Specimen, loss_of
 
 import bdia
-from bdia.methods import names
+from bdia.methods import Method, names
+from bdia.updates import Euler, State
 from bench import parts
 from bench.case import Case
-from bench.meters.breakdown import Survey
+from bench.meters import MeterError, breakdown
+from bench.meters.level import level
 from bench.meters.memory import MemoryReading, measure_memory
-from bench.meters.trace import Event, Moment, Trace
+from bench.meters.trace import Event, Moment, Trace, Tracer
 from bench.workload import Workload, build
 
 CPU = torch.device("cpu")
@@ -172,17 +176,189 @@ def test_a_breakdown_changes_no_figure() -> None:
     assert [getattr(watched, name) for name in figures] == [getattr(alone, name) for name in figures]
 
 
-def test_a_note_is_of_its_own_stretch() -> None:
-    """What a later stretch notes of an address says nothing of what lay there in an earlier one."""
-    survey, x = Survey(), torch.empty(4)
-    survey.rebuilt(0, x)
-    survey.rebuilt(1, x)
-    events = [Event(2, x.untyped_storage().data_ptr(), 16, 16)]
-    ends = [Moment(1, "a"), Moment(5, "b"), Moment(9, "c")]
-    noted = {at: Trace(events, sorted([*ends, Moment(at, "0"), Moment(8, "1")])) for at in (3, 7)}
-    whose = {at: [one.whose for one in survey.peak(trace, "a", "b").allocations] for at, trace in noted.items()}
-    assert whose == {3: [("residual_states", 0)], 7: [("head_and_loss", None)]}
-    assert survey.peak(noted[3], "a", "c").parts(20) == {("residual_states", 1): 16, ("other", None): 4}
+class Keeping(nn.Module):
+    """A block that keeps a copy of its last y, several times over, until the next."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block(x)
+        self.last = torch.cat([y.detach()] * 8)
+        return y
+
+
+@pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia"])
+def test_what_is_kept_until_the_next_forward_is_told_once(method: str) -> None:
+    """Released and made again in one step, it is no more than before, in its block and without a negative rest."""
+    workload = gpt()
+    blocks = workload.model.transformer.h
+    blocks[2] = Keeping(blocks[2])
+    kept = read(Workload(workload.model, workload.batch, workload.loss, blocks=tuple(blocks)), method)
+    check_sums(kept)
+    if method == "standard":
+        assert kept.activation_parts == read(gpt(), method).activation_parts
+
+
+class Around(nn.Module):
+    """A block with a block inside."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.outer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.tanh(self.outer(self.inner(x)))
+
+
+def test_what_surrounds_a_block_within_a_block_is_the_outer_ones() -> None:
+    """Chains inside one another: each has what it stored itself, and nothing of it is the head's."""
+    workload = gpt()
+    blocks = workload.model.transformer.h
+    inner = list(blocks)
+    for number, block in enumerate(inner):
+        blocks[number] = Around(block)
+    nested = read(Workload(workload.model, workload.batch, workload.loss, blocks=[list(blocks), inner]), "standard")
+    check_sums(nested)
+    assert nested.activation_parts is not None
+    held = nested.activation_parts["block"]
+    assert isinstance(held, dict)
+    outer = [parts.flat({"block": held})["block", 2 * number] for number in range(DEPTH)]
+    assert outer == [STATE] * DEPTH  # tanh's result; the inner block's y is its last x_k
+    plain = read(gpt(), "standard").activation_parts
+    assert plain is not None
+    assert nested.activation_parts["head_and_loss"] == plain["head_and_loss"]
+
+
+def test_sparse_gradients_are_measured() -> None:
+    """A tensor without a storage of its own has those of its indices and values."""
+    workload = gpt()
+    workload.model.transformer.wte.sparse = True
+    workload.model.lm_head.weight = nn.Parameter(workload.model.lm_head.weight.detach().clone())
+    optimizer = torch.optim.SGD(workload.model.parameters(), lr=0.01)
+    check_sums(read(Workload(workload.model, workload.batch, workload.loss, optimizer)))
+
+
+def test_parameters_made_of_other_tensors_are_measured() -> None:
+    """A wrapper holds what it wraps."""
+    workload = gpt()
+    linear = workload.model.lm_head
+    linear.weight = nn.Parameter(TwoTensor(linear.weight.detach().clone(), linear.weight.detach().clone()))
+    optimizer = torch.optim.SGD(workload.model.parameters(), lr=0.01)
+    reading = read(Workload(workload.model, workload.batch, workload.loss, optimizer), "standard")
+    check_sums(reading)
+    assert reading.peak_parts is not None
+    plain = sum(parameter.nbytes for parameter in gpt().model.parameters())
+    assert parts.totals(reading.peak_parts)["parameters"] == plain + 2 * linear.weight.a.nbytes
+
+
+def test_a_breakdown_that_cannot_be_made_costs_no_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are as they were, there are no parts, and a warning says why."""
+    expected = read(gpt())
+
+    def broken(*_: object) -> None:
+        raise StopIteration
+
+    monkeypatch.setattr(breakdown.Survey, "peak", broken)
+    with pytest.warns(UserWarning, match="not broken down: StopIteration"):
+        reading = read(gpt())
+    assert (reading.activation_parts, reading.peak_parts) == (None, None)
+    assert (reading.activation_bytes, reading.peak_bytes) == (expected.activation_bytes, expected.peak_bytes)
+
+
+class Averaging(Euler):
+    """Two states, and the model is given their mean: an output that is computed."""
+
+    chained = True
+
+    def start(self, x: Tensor) -> State:
+        return x, x
+
+    def input(self, state: State) -> Tensor:
+        assert state[1] is not None
+        return state[1]
+
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        return (state[1], y), None
+
+    def output(self, state: State) -> Tensor:
+        before, x = state
+        assert before is not None
+        assert x is not None
+        return (before + x) / 2
+
+
+class Unwatched:
+    """A handle that shows nothing."""
+
+    side_bytes = rng_bytes = 0
+
+    def observing(self, watcher: object) -> Any:
+        return contextlib.nullcontext()
+
+
+class Adding(nn.Module):
+    """Blocks that do next to nothing, so that the peak is where the forward ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(7, WIDTH)
+        self.blocks = nn.ModuleList(Shift() for _ in range(DEPTH))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x)
+        total: Tensor = x.sum()
+        return total
+
+
+class Shift(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 1
+
+
+def test_watching_computes_nothing_of_a_rule_twice() -> None:
+    """A rule whose output is computed needs the same bytes watched and unwatched."""
+    method = Method("averaging", Averaging, "bdia.backprop.stored:Stored", "the mean of two states")
+    model, tokens = Adding(), torch.zeros(BATCH, 64 * SEQ, dtype=torch.long)
+    workload = Workload(model, tokens, lambda model, tokens: model(tokens), blocks=tuple(model.blocks))
+    with bdia.attach(model, method, seed=0, blocks=workload.blocks) as handle:
+        watched, alone = measure_memory(workload, handle, CPU), measure_memory(workload, Unwatched(), CPU)
+    assert watched.activation_bytes == alone.activation_bytes
+    check_sums(watched)
+
+
+def test_an_address_used_again_later_changes_nothing() -> None:
+    """A note made after the stretch is of another allocation, though at the same address."""
+    survey = breakdown.Survey()
+    survey._known = [(64, ("gradients", None))]
+    trace = Trace(
+        events=[Event(2, 64, 4, 4), Event(5, 64, -4, 0), Event(6, 64, 8, 8)],
+        moments=[Moment(1, "first"), Moment(3, "last"), Moment(7, "0")],
+    )
+    assert survey.peak(trace, "first", "last").parts(4) == {("head_and_loss", None): 4, ("other", None): 0}
+
+
+def test_cuda_figures_do_not_hang_on_the_profiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be started, such as inside another, the allocator's level is read all the same."""
+
+    def refuse(_: object) -> None:
+        raise RuntimeError("another profiler is running")
+
+    monkeypatch.setattr(Tracer, "start", refuse)
+    for name, answer in {
+        "synchronize": None, "reset_peak_memory_stats": None, "memory_allocated": 5, "max_memory_allocated": 8,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, lambda _, answer=answer: answer)
+    with level(torch.device("cuda", 0)) as meter:
+        meter.mark("end")
+    assert meter.rise("start", "end") == 3
+    with pytest.raises(MeterError, match="another profiler is running"):
+        _ = meter.trace
 
 
 @pytest.mark.gpu

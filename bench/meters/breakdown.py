@@ -19,6 +19,7 @@ from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Kept, Watcher
 from bench.meters.lines import Lines
+from bench.meters.storages import storages
 from bench.meters.trace import Event, Running, Trace, note, running
 from bench.parts import PartName
 
@@ -44,14 +45,18 @@ class Peak:
 
     allocations: list[Allocation]
     """What was made in the stretch and is alive at that moment."""
-    released: int
-    """Bytes from before the stretch that were released in it, up to that moment."""
+    released: list[Allocation]
+    """What was made before the stretch and released in it, up to that moment: a block that keeps something of each
+    forward until the next has made as much again."""
 
     def parts(self, measured: int) -> dict[Whose, int]:
-        """Bytes by part and block, of `measured` bytes in all: what cannot be told is `other`."""
+        """Bytes by part and block, of `measured` bytes in all: what cannot be told is `other`. Less than 0 where more
+        was released than made."""
         sums: Counter[Whose] = Counter()
         for allocation in self.allocations:
             sums[allocation.whose] += allocation.nbytes
+        for allocation in self.released:
+            sums[allocation.whose] -= allocation.nbytes
         sums[REST] += measured - sums.total()
         return dict(sums)
 
@@ -66,10 +71,10 @@ class Survey(Watcher):
     def __init__(self, lines: Lines | None = None) -> None:
         self._lines = lines
         self._known: list[tuple[int, Whose]] = []  # of note i: the address of a storage, and whose it is
-        # A call's first sequence number, the first after it, and the call. They grow from forward to forward.
-        self._sequences: list[tuple[int, int, int]] = []
-        self._inside = ExitStack()  # of the call under way
-        self._first = 0
+        # The sequence numbers from which on another call is under way, or None; they grow from forward to forward.
+        self._from: list[int] = []
+        self._under_way: list[int | None] = []
+        self._inside: list[tuple[int, ExitStack]] = []  # calls, the innermost last
 
     @property
     def lines(self) -> AbstractContextManager[object]:
@@ -78,8 +83,10 @@ class Survey(Watcher):
 
     def forwarded(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
-        self._first = _get_sequence_nr()
-        self._inside.enter_context(running("call", call))
+        inside = ExitStack()
+        inside.enter_context(running("call", call))
+        self._inside.append((call, inside))
+        self._now_under_way()
 
     def kept(self, call: int, part: Kept, held: Tensor) -> None:
         self._note(held, (part, call))
@@ -87,8 +94,12 @@ class Survey(Watcher):
     def returned(self, call: int, x: Tensor) -> None:
         # Until a next block is given it: the state that a chain ends in is that of its last block.
         self._note(x, ("residual_states", call))
-        self._inside.close()
-        self._sequences.append((self._first, _get_sequence_nr(), call))
+        while self._inside:
+            returned, inside = self._inside.pop()
+            inside.close()
+            if returned == call:  # and not one inside it that raised
+                break
+        self._now_under_way()
 
     def rebuilt(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
@@ -108,18 +119,18 @@ class Survey(Watcher):
     def peak(self, trace: Trace, first: str, last: str) -> Peak:
         """The highest moment of `trace` between two moments, named by their texts."""
         start, end = (next(moment.time_ns for moment in trace.moments if moment.text == text) for text in (first, last))
-        # A later stretch may note an address that is another allocation's here.
         notes = [
             (moment.time_ns, *self._known[int(moment.text)])
             for moment in trace.moments
-            if moment.text.isdigit() and moment.time_ns <= end
+            if moment.text.isdigit() and moment.time_ns <= end  # later, an address may be another's
         ]
         replay = _Replay(notes, start)
         for event in trace.events:
             if event.time_ns > end:
                 break
             replay.take(event)
-        return Peak([self._allocation(made) for made in replay.alive_at_peak()], replay.released_at_peak)
+        alive, released = replay.at_peak()
+        return Peak([self._allocation(made) for made in alive], [self._allocation(made) for made in released])
 
     def _allocation(self, made: _Made) -> Allocation:
         event = made.event
@@ -127,8 +138,13 @@ class Survey(Watcher):
         return Allocation(made.whose or self._of(event.running), event.nbytes, line)
 
     def _note(self, tensor: Tensor, whose: Whose) -> None:
-        note(str(len(self._known)))
-        self._known.append((tensor.untyped_storage().data_ptr(), whose))
+        for storage in storages(tensor):
+            note(str(len(self._known)))
+            self._known.append((storage.data_ptr(), whose))
+
+    def _now_under_way(self) -> None:
+        self._from.append(_get_sequence_nr())
+        self._under_way.append(self._inside[-1][0] if self._inside else None)
 
     def _of(self, now: Running | None) -> Whose:
         if now is None:
@@ -138,10 +154,9 @@ class Survey(Watcher):
             return "optimizer_step", None
         if kind == "call":
             return "block", number
-        at = bisect.bisect_right(self._sequences, number, key=lambda one: one[0]) - 1
-        if at < 0 or number >= self._sequences[at][1]:
-            return OUTSIDE
-        return "block", self._sequences[at][2]
+        at = bisect.bisect_right(self._from, number) - 1
+        call = self._under_way[at] if at >= 0 else None
+        return OUTSIDE if call is None else ("block", call)
 
 
 @dataclass
@@ -164,10 +179,10 @@ class _Replay:
         self._start_ns = start_ns
         self._alive: dict[int, _Made] = {}
         self._made: list[_Made] = []  # since the start
+        self._released: list[_Made] = []  # since the start, and made before it
         self._count = 0
         self._level = self._highest = 0
         self._peak = -1
-        self._released = self.released_at_peak = 0
 
     def take(self, event: Event) -> None:
         """The next event."""
@@ -181,22 +196,23 @@ class _Replay:
             ended = self._alive.pop(event.pointer, None)
             if ended is not None:
                 ended.released = self._count
-            if counted and (ended is None or ended.event.time_ns <= self._start_ns):
-                self._released -= event.nbytes
+                if counted and ended.event.time_ns <= self._start_ns:
+                    self._released.append(ended)
         if counted:
             self._level += event.nbytes
             if self._level > self._highest:
-                self._highest, self._peak, self.released_at_peak = self._level, self._count, self._released
+                self._highest, self._peak = self._level, self._count
         self._count += 1
 
-    def alive_at_peak(self) -> list[_Made]:
-        """What was made since the start and alive then."""
+    def at_peak(self) -> tuple[list[_Made], list[_Made]]:
+        """What was made since the start and alive then; what was made before it and released by then."""
         self._heed_notes(None)
-        return [
-            made
-            for made in self._made
-            if made.index <= self._peak and (made.released is None or made.released > self._peak)
-        ]
+
+        def gone(made: _Made) -> bool:
+            return made.released is not None and made.released <= self._peak
+
+        alive = [made for made in self._made if made.index <= self._peak and not gone(made)]
+        return alive, [made for made in self._released if gone(made)]
 
     def _heed_notes(self, until_ns: int | None) -> None:
         while self._notes and (until_ns is None or self._notes[-1][0] <= until_ns):

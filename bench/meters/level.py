@@ -37,10 +37,6 @@ class Level(ABC):
     freed at a moment that differs from run to run.
     """
 
-    trace: Trace
-    """What was allocated and released, and what was running then; there after leaving the level. Each mark is a moment
-    of it, with the text of `moment_of`."""
-
     def __init__(self) -> None:
         self._names: list[str] = []
         self._at: list[int] = []  # bytes at mark i
@@ -93,6 +89,15 @@ class Level(ABC):
         """
         i, j = self._stretch(first, last)
         return max([self._at[i], *self._highest[i + 1 : j + 1]]) - self._at[i]
+
+    @property
+    @abstractmethod
+    def trace(self) -> Trace:
+        """What was allocated and released, and what was running then; to be asked for after leaving the level. Each
+        mark is a moment of it, with the text of `moment_of`.
+
+        Raises: MeterError where there is none.
+        """
 
     def _stretch(self, first: str, last: str) -> tuple[int, int]:
         if not self._at:
@@ -147,8 +152,13 @@ class CudaLevel(Level):
         self._device = device
 
     def _begin(self) -> None:
+        # The figures are the allocator's own, and do not hang on whether they can be traced as well.
         self._tracer = Tracer()
-        self._tracer.start()
+        self._untraced: Exception | None = None
+        try:
+            self._tracer.start()
+        except Exception as error:
+            self._untraced = error
         self._reset()
 
     def _mark(self) -> None:
@@ -158,10 +168,17 @@ class CudaLevel(Level):
         self._reset()
 
     def _end(self, *, failed: bool) -> None:
-        self._tracer.stop()
-        if not failed:
-            self.trace = self._tracer.read(self._device)
-        del self._tracer
+        if self._untraced is None:
+            try:
+                self._tracer.stop()
+            except Exception as error:
+                self._untraced = error
+
+    @property
+    def trace(self) -> Trace:
+        if self._untraced is not None:
+            raise MeterError(f"the profiler did not trace: {self._untraced}") from self._untraced
+        return self._tracer.read(self._device)
 
     def _check(self, i: int, j: int) -> None:
         pass
@@ -201,13 +218,17 @@ class CpuLevel(Level):
             self._at, self._highest = levels(events, bookmarks)
             last_use = {event.pointer: event for event in events if event.nbytes > 0}
             ours = {id(last_use[pointer]) for pointer in bookmarks}
-            self.trace = Trace([event for event in events if id(event) not in ours], found.moments)
+            self._trace = Trace([event for event in events if id(event) not in ours], found.moments)
             first = {event.pointer: event.nbytes for event in reversed(events)}
             # Memory of an earlier session is known to the profiler, so its release is an event like any other;
             # one of another size would be of an address whose former owner went unseen.
             self._unseen = {at for at, (nbytes, _) in self._older.items() if first.get(at) != -nbytes}
         self._bookmarks.clear()
         del self._tracer
+
+    @property
+    def trace(self) -> Trace:
+        return self._trace
 
     def _check(self, i: int, j: int) -> None:
         lost = (self._expired[j] - self._expired[i]) & self._unseen

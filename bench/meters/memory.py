@@ -8,9 +8,10 @@ memory is seen: torch's allocator, and not the scratch of oneDNN and MKL.
 from __future__ import annotations
 
 import gc
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -19,8 +20,10 @@ from bdia.backprop import Watcher
 from bench import parts
 from bench.meters import nvml, rss
 from bench.meters.breakdown import Peak, Survey
-from bench.meters.level import level, moment_of
+from bench.meters.level import Level, level, moment_of
 from bench.meters.lines import Lines
+from bench.meters.storages import storages
+from bench.meters.trace import Trace
 from bench.parts import Flat, PartName, Parts
 from bench.workload import Workload, tensors
 
@@ -36,10 +39,6 @@ class Held(Protocol):
     def rng_bytes(self) -> int | None: ...
 
     def observing(self, watcher: Watcher) -> AbstractContextManager[object]: ...
-
-
-_STRETCHES = (("static", "backward end"), ("step start", "step end"))
-"""Of which the highest moments are broken down: those of `activation_bytes` and `peak_bytes`."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class MemoryReading:
     peak_bytes: int
     """Highest level over a whole step that starts and ends without gradients, absolute: forward, loss,
     backward, optimiser, zero_grad(set_to_none=True)."""
-    activation_parts: Parts
-    """What `activation_bytes` is made of; adds up to it."""
-    peak_parts: Parts
+    activation_parts: Parts | None
+    """What `activation_bytes` is made of; adds up to it. None, as `peak_parts`, where it cannot be told."""
+    peak_parts: Parts | None
     """What `peak_bytes` is made of; adds up to it."""
     saved_bytes: int
     """Level at the end of the forward, less `static_bytes`."""
@@ -82,21 +81,42 @@ def measure_memory(workload: Workload, handle: Held, device: torch.device) -> Me
 
     Raises: MeterError where the level cannot be known exactly; whatever the workload raises.
     """
-    return _measure(workload, handle, device, Survey())[0]
+    survey = Survey()
+    reading, meter, held = _measure(workload, handle, device, survey)
+    try:
+        return _broken_down(reading, survey, meter.trace, held)[0]
+    except Exception as error:  # the figures are exact, whatever becomes of their breakdown
+        warnings.warn(f"memory is not broken down: {type(error).__name__}: {error}", stacklevel=2)
+        return reading
 
 
 def measure_peaks(workload: Workload, handle: Held, device: torch.device) -> tuple[MemoryReading, Peak, Peak]:
     """The same, and what was alive at the highest moment of either stretch, each allocation with the Python line that
     made it. What is there before a step (parameters and so on) is in the reading's parts alone.
 
-    Raises: as `measure_memory` does.
+    Raises: as `measure_memory` does; MeterError as well where there is no trace.
     """
-    return _measure(workload, handle, device, Survey(Lines()))
+    survey = Survey(Lines())
+    reading, meter, held = _measure(workload, handle, device, survey)
+    return _broken_down(reading, survey, meter.trace, held)
+
+
+def _broken_down(reading: MemoryReading, survey: Survey, trace: Trace, held: Flat) -> tuple[MemoryReading, Peak, Peak]:
+    """`reading` with its parts, and the peaks they are of. `held` is what a step begins with."""
+    kept = survey.peak(trace, moment_of("static"), moment_of("backward end"))
+    whole = survey.peak(trace, moment_of("step start"), moment_of("step end"))
+    told = replace(
+        reading,
+        activation_parts=parts.packed(kept.parts(reading.activation_bytes)),
+        peak_parts=parts.packed(held | whole.parts(reading.peak_bytes - sum(held.values()))),
+    )
+    return told, kept, whole
 
 
 def _measure(
     workload: Workload, handle: Held, device: torch.device, survey: Survey
-) -> tuple[MemoryReading, Peak, Peak]:
+) -> tuple[MemoryReading, Level, Flat]:
+    """The reading without its parts; the level, which has the trace; what a step begins with."""
     model, optimizer = workload.model, workload.optimizer
     model.zero_grad(set_to_none=True)
     # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
@@ -105,8 +125,10 @@ def _measure(
     resident = rss.high_water_bytes()
     with level(device) as meter:
         # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
-        torch.autograd.backward(workload.loss(model, workload.batch))
-        optimizer.step()
+        with handle.observing(survey):
+            torch.autograd.backward(workload.loss(model, workload.batch))
+        with survey.optimizing():
+            optimizer.step()
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()
@@ -128,17 +150,13 @@ def _measure(
         with handle.observing(survey), survey.lines:
             run_step(workload, survey)
         meter.mark("step end")
-    activation = meter.rise("static", "backward end")
-    peak = bare + meter.rise("step start", "step end")
-    stretches = [(moment_of(first), moment_of(last)) for first, last in _STRETCHES]
-    kept, whole = (survey.peak(meter.trace, *stretch) for stretch in stretches)
     on_cuda = device.type == "cuda"
     reading = MemoryReading(
         static_bytes=static,
-        activation_bytes=activation,
-        peak_bytes=peak,
-        activation_parts=parts.packed(kept.parts(activation)),
-        peak_parts=parts.packed(held | whole.parts(peak - sum(held.values()))),
+        activation_bytes=meter.rise("static", "backward end"),
+        peak_bytes=bare + meter.rise("step start", "step end"),
+        activation_parts=None,
+        peak_parts=None,
         saved_bytes=meter.change("static", "forward end"),
         side_bytes=side,
         rng_bytes=rng,
@@ -146,7 +164,7 @@ def _measure(
         nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
         rss_bytes=resident,
     )
-    return reading, kept, whole
+    return reading, meter, held
 
 
 def run_step(workload: Workload, survey: Survey | None = None) -> None:
@@ -175,8 +193,8 @@ def _static_parts(workload: Workload, device: torch.device) -> Flat:
     found: dict[int, tuple[PartName, int]] = {}
     for part, tensor in _kept_tensors(workload):
         if tensor.device == device:
-            storage = tensor.untyped_storage()
-            found.setdefault(storage.data_ptr(), (part, storage.nbytes()))
+            for storage in storages(tensor):
+                found.setdefault(storage.data_ptr(), (part, storage.nbytes()))
     sums: Flat = {}
     for part, nbytes in found.values():
         sums[part, None] = sums.get((part, None), 0) + nbytes

@@ -22,6 +22,8 @@ def measure_sites(
     """
     with attach(workload, method, seed=seed, bits=bits, gamma=gamma, verify=verify) as handle:
         reading, kept, whole = measure_peaks(workload, handle, workload.device)
+    assert reading.activation_parts is not None
+    assert reading.peak_parts is not None
     return Stacks(
         activation_bytes=reading.activation_bytes,
         activation=_sites(kept, reading.activation_parts),
@@ -31,7 +33,8 @@ def measure_sites(
 
 
 def _sites(peak: Peak, parts: Parts) -> tuple[Site, ...]:
-    """Those of the peak, and a site without a line for each part that was there before it began."""
+    """Those of the peak, and a site without a line for each part that was there before it began, of less than 0 bytes
+    for one that was released meanwhile."""
     blocks: dict[Key, set[int]] = {}
     sums: dict[Key, list[int]] = {}
     left = totals(parts)
