@@ -336,6 +336,8 @@ def _interrupted(out: Path, on_line: Callable[[tuple[str, int]], object]) -> lis
 def drive(real: bool, line: list[str]) -> None:
     """The command line, with children that measure nothing, and lines that are written slowly enough to be torn."""
     sys.path.insert(0, str(ROOT))
+    from synthetic_records import CPU
+
     import cli
     from bench import files, probe, session
 
@@ -353,7 +355,7 @@ def drive(real: bool, line: list[str]) -> None:
         sys.modules["reports.progress"] = types.SimpleNamespace(Live=_Live)  # type: ignore[assignment]
         own = session.Session._settings
         setattr(session.Session, "_settings", lambda self: dataclasses.replace(own(self), worker=FAKE))  # noqa: B010
-        setattr(probe, "probe", lambda device, threads: _somewhere())  # noqa: B010
+        setattr(probe, "probe", lambda device, threads: CPU)  # noqa: B010
     sys.argv = ["bdia-bench", *line]
     cli.main()
 
@@ -365,17 +367,6 @@ class _Live(contextlib.AbstractContextManager[Any]):
 
     def __call__(self, event: object) -> None:
         print(type(event).__name__, file=sys.stderr)
-
-
-def _somewhere() -> Any:
-    from bench.environment import Environment
-
-    return Environment(
-        python="3", os="Linux", os_release="6", machine="x86_64", cpu_model=None, cpu_capability="AVX2",
-        physical_cores=2, logical_cores=2, memory_bytes=2**34, threads=2, torch="2", cuda=None, cudnn=None,
-        device="cpu", packages={}, bdia_bench="0", commit=None, dirty=None, variables={},
-        float32_matmul_precision="highest", deterministic_algorithms=False, mkldnn=True, cudnn_benchmark=False,
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

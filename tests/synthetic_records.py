@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import parts
 from bench.case import Case
+from bench.environment import Environment
 from bench.parts import Parts
 from bench.record import BlockError, Record
 
@@ -23,6 +24,13 @@ SPEED = {
     "standard": 1.0, "checkpoint": 0.80, "bdia-stored": 0.93, "bdia-unquantised": 0.95, "bdia-naive": 0.76, "bdia": 0.74
 }  # fmt: skip
 LARGEST_EXACT_BITS = 15
+CPU = Environment(
+    python="3.11.7", os="Linux", os_release="6", machine="x86_64", cpu_model="A processor", cpu_capability="AVX2",
+    physical_cores=2, logical_cores=2, memory_bytes=2**34, threads=2, torch="2.13.0", cuda=None, cudnn=None,
+    device="cpu", packages={}, bdia_bench="0.1.0", commit=None, dirty=None, variables={},
+    float32_matmul_precision="highest", deterministic_algorithms=False, mkldnn=True, cudnn_benchmark=False,
+)  # fmt: skip
+"""A machine to have measured on."""
 
 
 def case(method: str = "bdia", **axes: Any) -> Case:

@@ -15,8 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from synthetic_records import case, full
-from test_cli import CPU
+from synthetic_records import CPU, case, full
 
 import cli
 from bench import against, check

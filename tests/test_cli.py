@@ -20,7 +20,7 @@ import psutil
 import pytest
 import torch
 from matplotlib.axes import Axes
-from synthetic_records import full
+from synthetic_records import CPU, full
 from synthetic_records import record as bare
 
 import cli
@@ -38,12 +38,6 @@ from reports.figures import output
 
 BDIA_BENCH = Path(sysconfig.get_path("scripts")) / "bdia-bench"
 REAL_PROBE = probe.probe
-CPU = Environment(
-    python="3.11.7", os="Linux", os_release="6", machine="x86_64", cpu_model="A processor", cpu_capability="AVX2",
-    physical_cores=2, logical_cores=2, memory_bytes=2**34, threads=2, torch="2.13.0", cuda=None, cudnn=None,
-    device="cpu", packages={}, bdia_bench="0.1.0", commit=None, dirty=None, variables={},
-    float32_matmul_precision="highest", deterministic_algorithms=False, mkldnn=True, cudnn_benchmark=False,
-)  # fmt: skip
 SMALL = ("--depth", "2,4", "--method", "standard,checkpoint,bdia", "--seed", "0", "--train-steps", "0")
 SUITE = """\
 title = "Small"

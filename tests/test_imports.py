@@ -16,8 +16,10 @@ LAYERS = ("bdia", "bench", "reports", "cli")
 SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob("*.py")), ROOT / "cli.py"]
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
-    "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.errors", "bench.record",
-    "bench.examination", "bench.gamma", "bench.store", "bench.suite", "bdia", "bdia.errors", "bdia.methods", "cli",
+    "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.comparison", "bench.errors",
+    "bench.events", "bench.examination", "bench.explain", "bench.gamma", "bench.launch", "bench.options",
+    "bench.record", "bench.repository", "bench.rerun", "bench.session", "bench.slopes", "bench.store", "bench.streams",
+    "bench.suite", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",
 )  # fmt: skip
 
 
