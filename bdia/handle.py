@@ -69,7 +69,7 @@ class Handle:
 
     @contextlib.contextmanager
     def observing(self, watcher: Watcher) -> Iterator[None]:
-        """Shows `watcher` every x_k of the forwards begun inside, as made and as rebuilt."""
+        """Shows `watcher` what the forwards begun inside make and keep, and what their backwards rebuild."""
         numbered = Numbered(watcher)
         before = [chain.watcher for chain in self._chains]
         for chain in self._chains:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
+
+import msgspec
 
 PartName = Literal[
     "parameters",
@@ -40,7 +42,9 @@ MEANINGS: Final[Mapping[PartName, str]] = {
     "other": "the rest",
 }
 
-Parts = dict[PartName, int | dict[str, int]]
+Blocks = Annotated[str, msgspec.Meta(pattern=r"^\d{1,5}(-\d{1,5})?$")]
+"""A block, or a range of them, `first-last`."""
+Parts = dict[PartName, int | dict[Blocks, int]]
 """As stored: bytes, or bytes for each block of a range `first-last`. Names in the order of `NAMES`, none of 0 bytes."""
 Flat = dict[tuple[PartName, int | None], int]
 """Bytes by part and block; None for what lies in no block."""

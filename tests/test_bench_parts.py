@@ -56,3 +56,10 @@ def test_what_appears_and_goes_is_a_move() -> None:
     """A part that only one of the two has moved from, or to, nothing."""
     assert parts.moves({}, {"head_and_loss": 7}) == [Move("head_and_loss", None, None, 0, 7)]
     assert parts.moves({"head_and_loss": 7}, {}) == [Move("head_and_loss", None, None, 7, 0)]
+
+
+@pytest.mark.parametrize("blocks", ["x", "1-", "-3", "1-2-3", "0-99999999999"])
+def test_what_is_no_range_of_blocks_is_not_read(blocks: str) -> None:
+    """A file that a merge or a hand has spoilt is refused as it is read."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(msgspec.json.encode({"side_bits": {blocks: 8}}), type=parts.Parts)
