@@ -151,7 +151,7 @@ def read(path: Path) -> Baseline:
         sections = _sections(raw) if version == SCHEMA_VERSION else ()
     except UNREADABLE as error:
         raise BaselineError(
-            f"{path} is not a baseline ({error}): name another file, or remove it and write one with --update"
+            f"{path} is not a baseline ({error}): name another file, or write a new one with --update"
         ) from error
     if version != SCHEMA_VERSION:
         raise BaselineError(

@@ -48,7 +48,7 @@ def pair(base: Path, head: Path) -> tuple[Side, Side]:
 
 def remarks(old: Side, new: Side) -> list[str]:
     """What had to be left out of both, and in what their environments differ, a line each."""
-    differing = baseline.differences(old.environment, new.environment, (old.name, new.name))
+    differing = baseline.differences(old.environment, new.environment, (f"in {old.name}", f"in {new.name}"))
     return [*old.messages, *new.messages, *(f"not the same environment: {difference}" for difference in differing)]
 
 

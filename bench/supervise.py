@@ -7,6 +7,7 @@ pipe of their own; its standard input is a line of life, at whose end it exits, 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from bench.protocol import Event, Job, Kind
 from bench.record import UNREADABLE, Status
 
 WORKER: Final = Path(__file__).with_name("worker.py")
+_REFUSED: Final = os.strerror(errno.EAGAIN)
+"""What the system says where a limit leaves no memory for a thread."""
 POLL_SECONDS: Final = 0.1
 """How soon the end of a child is noticed whose own children keep the pipe open."""
 STUCK_SECONDS: Final = 30.0
@@ -86,6 +89,8 @@ def run(job: Job, on_event: Callable[[Event], None], *, timeout_seconds: float |
         share = "" if len(job.members) == 1 else f" ({timeout_seconds:g} s for each of {_together(job)})"
         return End("timeout", f"not done after {allowed:g} s{share}; allow more with --timeout", seconds)
     status, message = _judge(child.returncode, heard.garbage, pipes.last_line())
+    if status == "error" and job.memory_limit is not None and _REFUSED in (message or ""):
+        status = "oom"  # so little that libraries could not start their threads
     return End(status, message, seconds)
 
 

@@ -102,9 +102,23 @@ def _hold_to_commit(request: Request, note: Note) -> int:
 def _tell(request: Request, found: Verdicts, gains: Iterable[str], note: Note) -> int:
     """`gains` says how to keep those."""
     advice = list(gains)
-    streams.show(checked.lines(found, renewable=request.baseline is not None))
-    streams.show(advice)
-    if request.junit is not None:
-        published.write_junit(found, request.junit)
-    published.publish(found, os.environ, note, advice=" ".join(advice), json=request.json)
-    return EXIT_OK if found.passed else EXIT_REGRESSION
+    code = EXIT_OK if found.passed else EXIT_REGRESSION
+    # Files first, and the verdict's code whatever becomes of stdout: neither a reader that leaves, as `head` does, nor
+    # a full disk may open the gate.
+    try:
+        if request.junit is not None:
+            published.write_junit(found, request.junit)
+        published.summarise(found, os.environ, note, advice=" ".join(advice))
+        streams.show(checked.lines(found, renewable=request.baseline is not None))
+        streams.show(advice)
+        published.publish(found, os.environ, advice=" ".join(advice), json=request.json)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        streams.abandon(sys.stdout)
+    except (UsageError, OSError) as error:
+        if found.passed:
+            raise
+        note(f"{error}; the gate is closed all the same")
+        if isinstance(error, OSError):
+            streams.abandon(sys.stdout)
+    return code

@@ -14,24 +14,26 @@ from bench.errors import UsageError
 from reports import ci, junit, summary
 
 
-def publish(
-    verdicts: Verdicts, environ: Mapping[str, str], note: Callable[[str], None], *, advice: str, json: bool
-) -> None:
-    """Tells GitHub, where it listens, and prints the JSON line last, where it was asked for. A summary that cannot be
-    written is told to `note`, and changes nothing else.
+def summarise(verdicts: Verdicts, environ: Mapping[str, str], note: Callable[[str], None], *, advice: str) -> None:
+    """Appends to GitHub's summary, where it asks for one. A summary that cannot be written is told to `note`, and
+    changes nothing else.
 
     Args:
         advice: what to do about improvements.
     """
-    if _on_github(environ):
-        for line in ci.annotate(verdicts, advice=advice):
-            print(line)
     page = environ.get("GITHUB_STEP_SUMMARY")
     if page:
         try:
             summary.append(Path(page), verdicts, advice=advice)
         except OSError as error:
             note(f"no summary in GITHUB_STEP_SUMMARY: {error.filename or page}: {error.strerror or error}")
+
+
+def publish(verdicts: Verdicts, environ: Mapping[str, str], *, advice: str, json: bool) -> None:
+    """Annotates on GitHub, and prints the JSON line last, where it was asked for."""
+    if _on_github(environ):
+        for line in ci.annotate(verdicts, advice=advice):
+            print(line)
     if json:
         print(ci.line(verdicts))
 

@@ -44,6 +44,8 @@ def act(job: dict[str, Any], member: int, behaviour: str) -> bool:
         tell(job, type="finished", member=member, fields=fields)
     elif behaviour == "crash":
         raise SystemExit("Traceback of some kind\nRuntimeError: it broke\n\n")
+    elif behaviour == "threadless":
+        sys.exit("libgomp: Thread creation failed: Resource temporarily unavailable")
     elif behaviour == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif behaviour == "kill half-way":

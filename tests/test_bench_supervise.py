@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from synthetic_records import case
@@ -94,6 +95,14 @@ def test_each_way_to_die_has_its_status(behave: Behave, behaviour: str, status: 
     behave({"measure bdia": behaviour})
     end, _ = run(job("bdia"))
     assert (end.status, end.message) == (status, message)
+
+
+@pytest.mark.parametrize(("limit", "status"), [(2**20, "oom"), (None, "error")])
+def test_no_memory_for_threads_is_the_limits_doing(behave: Behave, limit: int | None, status: str) -> None:
+    """Where a limit to memory was asked for, a library that cannot start its threads has run out of it."""
+    behave({"measure bdia": "threadless"})
+    end, _ = run(msgspec.structs.replace(job("bdia"), memory_limit=limit))
+    assert (end.status, end.message) == (status, "libgomp: Thread creation failed: Resource temporarily unavailable")
 
 
 def test_a_child_that_hangs_is_killed_with_all_it_started(behave: Behave) -> None:

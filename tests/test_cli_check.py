@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -144,6 +147,28 @@ def test_a_planted_regression_is_named(bench: Bench, base: str, plant: str) -> N
     assert told[2].startswith("bdia-bench run quick --method bdia --model gpt --depth 12 ")
     assert " worse" in out.splitlines()[-1]
     assert bench("check", "head", "--baseline", base) == (code, out, err)
+
+
+@pytest.mark.parametrize("output", ["left", "full"])
+def test_nothing_that_becomes_of_stdout_opens_the_gate(base: str, output: str) -> None:
+    """A reader that has left, as of `| head`, or a full disk: exit code 1 all the same, and the files are there."""
+    write("head", measured(leak=4096))
+    gone, stdout = os.pipe()
+    os.close(gone)
+    if output == "full":
+        os.close(stdout)
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    environ = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parent), "GITHUB_STEP_SUMMARY": "summary.md"}
+    words = ["check", "head", "--baseline", base, "--junit", "gate.xml"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import cli; cli.main()", *words], stdout=stdout, stderr=subprocess.PIPE, text=True,
+        env=environ, check=False,
+    )  # fmt: skip
+    os.close(stdout)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "worse" in Path("summary.md").read_text()
+    assert "<failure" in Path("gate.xml").read_text()
 
 
 def test_a_leak_that_a_tolerance_hides_is_caught_by_the_law(bench: Bench, base: str) -> None:

@@ -374,11 +374,13 @@ def test_real_verdicts_go_through_every_output(tmp_path: Path) -> None:
 def test_github_is_told_where_it_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Annotations and a summary are for GitHub alone, and the JSON line is the last one."""
     notes: list[str] = []
-    published.publish(many(2), {}, notes.append, advice="", json=False)
+    published.summarise(many(2), {}, notes.append, advice="")
+    published.publish(many(2), {}, advice="", json=False)
     assert capsys.readouterr().out == ""
     page = tmp_path / "summary.md"
     environ = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(page)}
-    published.publish(many(2), environ, notes.append, advice="", json=True)
+    published.summarise(many(2), environ, notes.append, advice="")
+    published.publish(many(2), environ, advice="", json=True)
     *annotations, last = capsys.readouterr().out.splitlines()
     assert [decoded(line)[0] for line in annotations] == ["error", "error"]
     assert decode(last).exit_code == 1
@@ -393,10 +395,10 @@ def test_github_is_told_where_it_is_there(tmp_path: Path, capsys: pytest.Capture
 def test_a_summary_that_cannot_be_written_is_a_note(tmp_path: Path) -> None:
     """A folder in the place of the summary, or one that is full, is one note and changes nothing."""
     notes: list[str] = []
-    published.publish(many(1), {"GITHUB_STEP_SUMMARY": str(tmp_path)}, notes.append, advice="", json=False)
+    published.summarise(many(1), {"GITHUB_STEP_SUMMARY": str(tmp_path)}, notes.append, advice="")
     full_one = tmp_path / "full.md"
     full_one.write_text("x" * summary.LIMIT_BYTES)
-    published.publish(many(1), {"GITHUB_STEP_SUMMARY": str(full_one)}, notes.append, advice="", json=False)
+    published.summarise(many(1), {"GITHUB_STEP_SUMMARY": str(full_one)}, notes.append, advice="")
     assert len(notes) == 2
     assert notes[0] == f"no summary in GITHUB_STEP_SUMMARY: {tmp_path}: Is a directory"
     assert notes[1].endswith("GitHub takes no more")
