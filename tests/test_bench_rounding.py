@@ -198,9 +198,14 @@ def test_only_rules_that_round_by_these_equations_have_one(workload: Workload) -
     class Doubled(QuantisedBdia):
         pass
 
+    class Leaping(QuantisedBdia):
+        def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+            return super().step(state, y, gamma)
+
     for name in ("standard", "checkpoint", "bdia-naive", "bdia-unquantised"):
         assert measure_loss(workload, name, None, seed=0).rounding is None
     assert watch(Method("own", Doubled, get("bdia").strategy, "", quantised=True, draws_gamma=True), 9, HALF)
+    assert watch(Method("own", Leaping, get("bdia").strategy, "", quantised=True, draws_gamma=True), 9, HALF) is None
     plain = Method("plain", "bdia.updates:QuantisedEuler", get("bdia-stored").strategy, "", quantised=True)
     assert watch(plain, 9, HALF) is None
 

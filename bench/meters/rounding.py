@@ -103,7 +103,11 @@ class Rounding(Watcher):
 
 def watch(method: Method, bits: int | None, gamma: Gamma) -> Rounding | None:
     """A watcher for `method` where its rule is that of eqs. 18-21; None for another, which rounds otherwise or not."""
-    if bits is None or not method.quantised or not isinstance(method.make_rule(bits, gamma), QuantisedBdia):
+    if bits is None or not method.quantised:
+        return None
+    rule = type(method.make_rule(bits, gamma))
+    # One that is derived from it, and takes its steps itself, takes others.
+    if not issubclass(rule, QuantisedBdia) or rule.step is not QuantisedBdia.step:
         return None
     return Rounding(bits, gamma)
 
