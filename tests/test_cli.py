@@ -576,7 +576,7 @@ def test_compare_tells_of_another_environment(bench: Bench, finished: str) -> No
     finish("head", environment=msgspec.structs.replace(CPU, torch="2.14.0"))
     code, _, err = bench("compare", finished, "head")
     assert code == 0
-    assert "torch 2.13.0 finished, 2.14.0 head" in err
+    assert "torch 2.13.0 in finished, 2.14.0 in head" in err
 
 
 def test_check_passes_on_the_run_that_made_the_baseline(bench: Bench, finished: str) -> None:
