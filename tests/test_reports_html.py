@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -110,7 +111,7 @@ def test_the_page_says_everything_in_order(failing: Document) -> None:
             "Failed cases",
             captions.MEANINGS["activation_bytes"],
             "cpu_capability",
-            "bdia-bench run quick --out results/quick",
+            f"Command {shlex.join(['bdia-bench', *RUN['arguments']])}",
             "quick/results.jsonl",
         )
     ]
