@@ -24,8 +24,6 @@ from bench.errors import UsageError
 from bench.record import BlockError, Record
 from reports import captions, figures, units
 from reports.figures import style
-from reports.figures.by_block import fig1_numbers
-from reports.figures.rate import throughput_numbers
 from reports.frame import frame, rows
 
 QUICK = synthetic.quick_suite()
@@ -114,7 +112,7 @@ def test_one_stalled_round_does_not_flatten_the_throughput_figure() -> None:
     seconds = list(records[stalled].step_seconds or [])
     seconds[2] *= 10
     records[stalled] = msgspec.structs.replace(records[stalled], step_seconds=seconds)
-    numbers = throughput_numbers(frame(records))
+    numbers = figures.FIGURES["throughput"].plot(frame(records)).numbers
     low, high = figures.throughput(frame(records), new_axes()).get_ylim()
     assert numbers["rate_ratio_high"].max() > 5
     assert high < 2
@@ -196,7 +194,7 @@ def test_fig1_tells_gammas_apart() -> None:
     ax = figures.fig1(frame(records[:3]))
     for gamma in gammas[:3]:
         assert f"eq. 16, γ={gamma}" in texts(ax)
-    assert {row["gamma"] for row in rows(fig1_numbers(frame(records)))} == {"0.5"}
+    assert {row["gamma"] for row in rows(figures.FIGURES["fig1"].plot(frame(records)).numbers)} == {"0.5"}
     assert figures.setting("fig1", frame(records)) == "γ 0.5"
 
 
@@ -207,7 +205,7 @@ def test_lines_of_several_gammas_are_of_one() -> None:
     ]
     for name in ("memory-depth", "throughput", "memory-speed"):
         assert figures.setting(name, frame(records)) == "γ 0.5"
-        found = figures.FIGURES[name].numbers(frame(records))
+        found = figures.FIGURES[name].plot(frame(records)).numbers
         assert {row["gamma"] for row in rows(found)} == {None, "0.5"}
 
 
@@ -219,7 +217,7 @@ def test_fig1_shows_what_is_not_finite() -> None:
         for block, error in enumerate(errors)
     ]
     table = frame([synthetic.record(synthetic.case("bdia-naive", depth=4), reconstruction=entries)])
-    first = rows(fig1_numbers(table))[0]
+    first = rows(figures.FIGURES["fig1"].plot(table).numbers)[0]
     assert (first["median_max_abs_error"], first["not_finite"]) == (None, 1)
     assert "not finite" in texts(figures.fig1(table))
 
@@ -307,7 +305,7 @@ def test_a_figure_of_one_setting_among_several_says_which(tmp_path: Path) -> Non
     }
     for name, said in drawn.items():
         assert figures.setting(name, table) == said
-        ax = figures.FIGURES[name].draw(table, None)
+        ax = figures.FIGURES[name].draw(figures.FIGURES[name].plot(table), None)
         legend = ax.get_legend()
         assert said in (ax.get_title(loc="left"), legend.get_title().get_text() if legend else "")
         assert figures.setting(name, frame(QUICK)) == ("depth 12" if name == "fig1" else "")
@@ -344,7 +342,7 @@ def test_the_cliff_is_marked() -> None:
 def test_a_figure_compares_only_like_with_like() -> None:
     """Of cases in two settings, the one with more points along the axis is drawn, alone."""
     others = [synthetic.full(synthetic.case("bdia", depth=depth, width=512, heads=16)) for depth in (6, 12)]
-    found = rows(figures.FIGURES["memory-depth"].numbers(frame(synthetic.depth_suite() + others)))
+    found = rows(figures.FIGURES["memory-depth"].plot(frame(synthetic.depth_suite() + others)).numbers)
     assert {(row["method"], row["depth"]) for row in found} == {(m, d) for m in synthetic.METHODS for d in (6, 12, 24)}
     assert len(found) == 15
 

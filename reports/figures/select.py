@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
@@ -23,6 +24,16 @@ VERSION: Mapping[str, str] = {"method": "string", "bits": "Int64", "gamma": "str
 """The columns that begin the plotted numbers of a line."""
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 """Axes that may vary along with another."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a figure shows, chosen from a frame once for all that is made of it: files, a caption, a table."""
+
+    numbers: pd.DataFrame
+    """As they are plotted; no rows where the frame does not have the numbers for the figure."""
+    setting: str = ""
+    """Which of several settings they are of, in words; empty where there is only one."""
 
 
 def comparable(
@@ -67,9 +78,11 @@ def one_gamma(rows: Sequence[Row]) -> list[Row]:
     return _one_value(rows, "gamma", gamma.DEFAULT, gamma.rank)
 
 
-def setting(found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> str:
-    """What tells the rows `chosen` for a figure from the others that it could have drawn; empty without others."""
-    return settings.picked([row for row in chosen if counts(row)], [row for row in found if counts(row)])
+def plot(table: pd.DataFrame, found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> Plot:
+    """The numbers in `table` with what tells the rows `chosen` for them from the others of `found` that count."""
+    if table.empty:
+        return Plot(table)
+    return Plot(table, settings.picked([row for row in chosen if counts(row)], [row for row in found if counts(row)]))
 
 
 def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
