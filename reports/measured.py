@@ -27,9 +27,11 @@ class Metric:
     cell: Callable[[Row], Cell]
 
 
-def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = None) -> Sheet | None:
+def measured(
+    rows: Sequence[Row], part: Part | None = None, limit: int | None = None, *, beginning: bool = False
+) -> Sheet | None:
     """The main table over `rows`, or a `part` of it; None where there are no rows. Of more than `limit` rows an
-    excerpt: how the table begins, then cases that did not end well.
+    excerpt: how the table begins and, unless only its `beginning` is asked for, cases that did not end well.
 
     A column that no row has a number for is left out. A case that did not end well is a row with its status in
     the first cell it has no number for; what it said is a note."""
@@ -45,7 +47,9 @@ def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = 
     notes = Notes()
     lines: list[Line] = []
     point: tuple[Any, ...] | None = None
-    kept = excerpt(rows, limit, point=lambda row: row["group"], telling=lambda row: row["status"] != "ok")
+    kept = excerpt(
+        rows, limit, point=lambda row: row["group"], telling=lambda row: not beginning and row["status"] != "ok"
+    )
     for row in kept.shown:
         values = [metric.cell(row) for metric in metrics]
         method = _with_status(row, metrics, values, notes)
@@ -64,6 +68,7 @@ def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = 
         notes=notes.lines(),
         legend=_legend(metrics),
         left_out=kept.said("cases that did not end well"),
+        beyond=kept.left_out,
     )
 
 

@@ -19,8 +19,8 @@ from bench import parts
 from bench.errors import UsageError
 from bench.record import Record
 from reports import figures, units
-from reports.figures import style
-from reports.figures.by_part import FILLS, NAMES, plot, size
+from reports.figures import by_part, style
+from reports.figures.by_part import FILLS, NAMES
 from reports.frame import frame, rows
 
 FAILING = [
@@ -49,7 +49,7 @@ def drawn(records: list[Record]) -> Axes:
     """The figure at its own size, laid out."""
     table = frame(records)
     with matplotlib.rc_context(dict(style.HOUSE)):
-        figure = Figure(figsize=size(plot(table)), layout="constrained")
+        figure = Figure(figsize=by_part.size(by_part.plot(table)), layout="constrained")
         ax = figures.memory_parts(table, figure.add_subplot())
         figure.draw_without_rendering()
     return ax
@@ -170,7 +170,7 @@ def test_one_setting_is_drawn_and_named() -> None:
     more = [synthetic.full(synthetic.case("bdia", depth=24, bits=bits)) for bits in (6, 12)]
     table = frame([*synthetic.quick_suite(), *others, *more, synthetic.full(synthetic.case("bdia", depth=24, seed=1))])
     assert figures.setting("memory-parts", table) == "model gpt, depth 24, l 9, seed 0"
-    found = rows(plot(table).numbers)
+    found = rows(by_part.plot(table).numbers)
     assert [row["method"] for row in found] == 2 * list(synthetic.METHODS)
     legend = figures.memory_parts(table).get_legend()
     assert legend is not None
@@ -180,13 +180,13 @@ def test_one_setting_is_drawn_and_named() -> None:
 def test_it_is_as_high_as_it_has_bars(tmp_path: Path) -> None:
     """A column wide; more bars make it higher, and a size asked for is kept."""
     few, many = (frame(synthetic.depth_suite((6,), methods)) for methods in (("bdia",), synthetic.METHODS))
-    assert size(plot(few))[0] == size(plot(many))[0] == style.COLUMN[0]
-    assert size(plot(few))[1] < size(plot(many))[1]
+    assert by_part.size(by_part.plot(few))[0] == by_part.size(by_part.plot(many))[0] == style.COLUMN[0]
+    assert by_part.size(by_part.plot(few))[1] < by_part.size(by_part.plot(many))[1]
     asked = figures.save("memory-parts", many, tmp_path, ["svg"], size=(5, 4))[0]
     assert 'width="360pt" height="288pt"' in asked.read_text()
     own = figures.memory_parts(many).get_figure(root=True)
     assert isinstance(own, Figure)
-    assert tuple(own.get_size_inches()) == size(plot(many))
+    assert tuple(own.get_size_inches()) == by_part.size(by_part.plot(many))
 
 
 def test_without_parts_it_says_what_it_needs() -> None:

@@ -68,12 +68,12 @@ class Grid:
 def cut(sheet: Sheet, limit: int = TABLE_ROWS) -> Grid:
     """`sheet` with at most `limit` rows, groups left whole where one fits, and the notes that these rows refer to."""
     if len(sheet.lines) <= limit:
-        return Grid(sheet, 0)
+        return Grid(sheet, sheet.beyond)
     ends = [number for number in range(1, limit + 1) if sheet.lines[number].opens]
     kept = sheet.lines[: max(ends, default=limit)]
     words = {word for line in kept for cell in line.cells for word in cell.text.split()}
     notes = tuple(note for note in sheet.notes if not _marked(note) or note.partition(" ")[0] in words)
-    return Grid(replace(sheet, lines=kept, notes=notes), len(sheet.lines) - len(kept))
+    return Grid(replace(sheet, lines=kept, notes=notes), sheet.beyond + len(sheet.lines) - len(kept))
 
 
 def plotted(numbers: pd.DataFrame) -> Grid:

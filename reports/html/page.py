@@ -69,7 +69,7 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         verdict=verdict(frame),
         cards=cards(found),
         bars=bars,
-        tables=[grid.cut(sheet) for sheet in sheets(frame)],
+        tables=[grid.cut(sheet) for sheet in sheets(frame, grid.TABLE_ROWS)],
         figures=drawn,
         failed=grid.failed(found),
         meanings=_meanings(found),
