@@ -34,7 +34,7 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
 
 def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of the method's own axes, l and γ, those that vary."""
-    return tuple(axis for axis in varying(rows) if axis in METHOD_AXES)
+    return varying(rows, leave_out=("method", *(axis for axis in AXES if axis not in METHOD_AXES)))
 
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
