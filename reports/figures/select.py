@@ -43,7 +43,7 @@ def comparable(
 
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
-    free = {*METHOD_AXES, "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
+    free = {*METHOD_AXES, "seed", *(name for axis in along for name in _freed_by(axis))}
     setting = itemgetter(*(axis for axis in AXES if axis not in free))
     alike: dict[Any, list[Row]] = {}
     for row in rows:
@@ -56,6 +56,11 @@ def comparable(
         return (*spread, len(counted), *size)
 
     return max(alike.values(), key=worth, default=[])
+
+
+def _freed_by(axis: str) -> tuple[str, ...]:
+    """The axes that may vary in a figure along `axis`."""
+    return (axis, *_FOLLOWERS.get(axis, ()))
 
 
 def row_size(row: Row) -> Iterable[int]:
@@ -89,9 +94,17 @@ def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
     """The axis with the most values among comparable rows; where nothing varies, the first that is known at all, or
     depth."""
 
+    # Rows that differ in method, l, γ and seed alone have the same values: each point of the grid is looked at once.
+    names = [axis for axis in AXES if axis not in (*METHOD_AXES, "seed")]
+    points = set(map(itemgetter(*names), filter(counts, rows)))
+
     def spread(axis: str) -> int:
-        found = comparable(rows, [axis], counts, by=[axis])
-        return len({row[axis] for row in found if counts(row)} - {None})
+        value = itemgetter(names.index(axis))
+        setting = itemgetter(*(number for number, name in enumerate(names) if name not in _freed_by(axis)))
+        values: dict[Any, set[Any]] = {}
+        for point in points:
+            values.setdefault(setting(point), set()).add(value(point))
+        return max((len(found - {None}) for found in values.values()), default=0)
 
     return max(SCALES, key=spread)
 
