@@ -26,7 +26,7 @@ from bench.errors import BenchError
 from reports.request import FORMATS, PICTURES, Request
 
 PROGRAM = "bdia-bench"
-GARBAGE_AT = 100_000
+GARBAGE_AT = 1_000_000
 """New objects after which the collector of garbage has a look at them."""
 
 app = typer.Typer(
@@ -137,7 +137,7 @@ Tolerance = Annotated[
     ),
 ]
 Rows = Annotated[
-    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 500 unless given.")
+    str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 200 unless given.")
 ]
 
 
