@@ -51,12 +51,11 @@ def plotted(directory: Path, name: str) -> list[dict[str, str]]:
 
 
 def draw(name: str, table: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    drawing = figures.FIGURES[name]
-    return drawing.draw(drawing.plot(table), ax)
+    return figures.FIGURES[name].draw(figures.plots(table)[name], ax)
 
 
 def numbers_of(name: str, records: list[Record]) -> pd.DataFrame:
-    return figures.FIGURES[name].plot(frame(records)).numbers
+    return figures.plots(frame(records))[name].numbers
 
 
 def texts(ax: Axes) -> str:
@@ -226,7 +225,7 @@ def test_fig1_shows_what_is_not_finite() -> None:
         for block, error in enumerate(errors)
     ]
     table = frame([synthetic.record(synthetic.case("bdia-naive", depth=4), reconstruction=entries)])
-    first = rows(figures.FIGURES["fig1"].plot(table).numbers)[0]
+    first = rows(figures.plots(table)["fig1"].numbers)[0]
     assert (first["median_max_abs_error"], first["not_finite"]) == (None, 1)
     assert "not finite" in texts(figures.fig1(table))
 

@@ -21,19 +21,18 @@ from reports.figures.labels import (
     plain_log_ticks,
     value_ticks,
 )
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 from reports.sheets import slope
 
 AXIS_LABELS = {"depth": "depth (blocks)", "width": "width", "seq": "tokens a sample", "batch": "batch (samples)"}
 
 
-def plot(frame: pd.DataFrame, axis: str) -> select.Plot:
+def plot(view: select.View, axis: str) -> select.Plot:
     """What `memory_axis` shows: a row a method and value of `axis`; the lower median where seeds differ.
 
     A case that failed is a row with its status and no bytes. Fewer than two values make no figure, and no rows."""
-    found = rows(frame)
-    chosen = select.one_version(select.comparable(found, [axis], _measured, by=[axis, "method"]))
+    chosen = select.one_version(select.comparable(view, [axis], _measured, by=[axis, "method"]))
     points: dict[tuple[str, int], list[Row]] = {}
     for row in chosen:
         if row[axis] is not None:
@@ -60,7 +59,7 @@ def plot(frame: pd.DataFrame, axis: str) -> select.Plot:
         numbers = []
     schema = {**select.VERSION, axis: "Int64", "status": "string", "activation_bytes": "Int64"}
     schema |= {"bits_per_activation": "Float64", "law_linear": "boolean"}
-    return select.plot(select.numbers(numbers, schema), found, chosen, _measured)
+    return select.plot(select.numbers(numbers, schema), view, chosen, _measured)
 
 
 def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Axes:
@@ -70,13 +69,13 @@ def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Ax
     the first of them would be. Returns the axes.
 
     Raises: UsageError where there is no such case."""
-    return draw_axis(plot(frame, axis), ax, axis=axis)
+    return draw_axis(plot(select.View(frame), axis), ax, axis=axis)
 
 
 def memory_depth(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws activation memory against depth, with the bits per activation that `frame` fitted in the labels; points on
     no line are said to be on none."""
-    return draw_depth(plot(frame, "depth"), ax)
+    return draw_depth(plot(select.View(frame), "depth"), ax)
 
 
 def draw_axis(chosen: select.Plot, ax: Axes | None = None, *, axis: str) -> Axes:

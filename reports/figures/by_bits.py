@@ -11,17 +11,16 @@ from matplotlib.axes import Axes
 from reports import units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, name_setting
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "reconstructions of one method at two or more l"
 
 
-def plot(frame: pd.DataFrame) -> select.Plot:
+def plot(view: select.View) -> select.Plot:
     """What `error_bits` shows: a row a method and l with the worst error of all blocks and seeds, and whether that
     l was within the exact range: `status` is `unsupported` where it was not. A method without l has one row."""
-    found = rows(frame)
-    chosen = select.one_gamma(select.comparable(found, [], _rebuilt, by=["bits", "method"]))
+    chosen = select.one_gamma(select.comparable(view, [], _rebuilt, by=["bits", "method"]))
     points: dict[tuple[str, int | None], list[Row]] = {}
     for row in chosen:
         if row["reconstruction"] is not None or (row["bits"] is not None and row["status"] != "ok"):
@@ -33,7 +32,7 @@ def plot(frame: pd.DataFrame) -> select.Plot:
     schema = {**select.VERSION, "status": "string", "seeds": "Int64"}
     schema |= {"worst_max_abs_error": "Float64", "largest_bits": "Int64"}
     numbers.sort(key=lambda row: (method_rank(row["method"]), row["bits"] or 0))
-    return select.plot(select.numbers(numbers, schema), found, chosen, _rebuilt)
+    return select.plot(select.numbers(numbers, schema), view, chosen, _rebuilt)
 
 
 def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -42,7 +41,7 @@ def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     without l is a line across.
 
     Returns the axes. Raises: UsageError where fewer than two l were measured."""
-    return draw(plot(frame), ax)
+    return draw(plot(select.View(frame)), ax)
 
 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:

@@ -15,7 +15,6 @@ from matplotlib.ticker import MaxNLocator
 from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
-from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases whose reconstruction was measured"
@@ -36,12 +35,11 @@ _VERSIONS = 3
 _INVERSES = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
-def plot(frame: pd.DataFrame) -> select.Plot:
+def plot(view: select.View) -> select.Plot:
     """What `fig1` shows: for each method, l, γ, `train_steps` and block, `max_abs_error` over the seeds.
 
     `not_finite` counts the seeds whose error is not, which the median and the range leave out."""
-    found = rows(frame)
-    chosen = _chosen(found)
+    chosen = _chosen(view)
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in chosen:
         for entry in row["reconstruction"] or ():
@@ -64,7 +62,7 @@ def plot(frame: pd.DataFrame) -> select.Plot:
                 "highest_max_abs_error": max(errors, default=None),
             }
         )
-    return select.plot(select.numbers(numbers, _SCHEMA), found, chosen, _rebuilt)
+    return select.plot(select.numbers(numbers, _SCHEMA), view, chosen, _rebuilt)
 
 
 def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -75,7 +73,7 @@ def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Of several settings, the one with the most seeds is drawn. Returns the axes.
 
     Raises: UsageError where no reconstruction was measured."""
-    return draw(plot(frame), ax)
+    return draw(plot(select.View(frame)), ax)
 
 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
@@ -209,9 +207,9 @@ def _label(row: Row, points: Sequence[Row]) -> str:
     return f"{method}\n{said}" if said else method
 
 
-def _chosen(found: Sequence[Row]) -> Sequence[Row]:
+def _chosen(view: select.View) -> Sequence[Row]:
     """The rows of the one setting that is drawn; of a sweep over γ or l, one a method."""
-    chosen = select.comparable(found, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
+    chosen = select.comparable(view, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
     for narrowed in (select.one_gamma, select.one_precision):
         versions = {(row["method"], row["bits"], row["gamma"]) for row in chosen}
         if max(Counter(method for method, _, _ in versions).values(), default=0) > _VERSIONS:

@@ -15,7 +15,6 @@ from bench import parts
 from bench.parts import PartName
 from reports import breakdown, units
 from reports.figures import select, style
-from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases of which it was measured what their memory is made of"
@@ -74,14 +73,13 @@ FILLS: Final[Mapping[PartName, Fill]] = {
 }
 
 
-def plot(frame: pd.DataFrame) -> select.Plot:
+def plot(view: select.View) -> select.Plot:
     """What `memory_parts` shows: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
     bytes, and a column for each part that occurs, of which they are the sum.
 
     A case that failed is a row with its status and no bytes. Without parts there are no rows."""
-    found = rows(frame)
-    chosen = _chosen(found)
-    return select.plot(_numbers(chosen), found, chosen, breakdown.has_parts)
+    chosen = _chosen(view.rows)
+    return select.plot(_numbers(chosen), view, chosen, breakdown.has_parts)
 
 
 def size(chosen: select.Plot) -> tuple[float, float]:
@@ -101,7 +99,7 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     largest point where the most methods have parts.
 
     Returns the axes. Raises: UsageError where no case has parts."""
-    return draw(plot(frame), ax)
+    return draw(plot(select.View(frame)), ax)
 
 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:

@@ -19,8 +19,7 @@ from matplotlib.figure import Figure
 from bench.errors import BenchError, UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
-from reports.figures.select import Plot
-from reports.frame import rows_kept
+from reports.figures.select import Plot, View
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -42,9 +41,9 @@ _METADATA: Mapping[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure by name: what it plots of a frame (no numbers: it cannot be drawn), how that is drawn, what it needs."""
+    """A figure by name: what it plots of a view (no numbers: it cannot be drawn), how that is drawn, what it needs."""
 
-    plot: Callable[[pd.DataFrame], Plot]
+    plot: Callable[[View], Plot]
     draw: Callable[[Plot, Axes | None], Axes]
     needs: str
     size: Callable[[Plot], tuple[float, float]] = lambda _: style.COLUMN
@@ -52,7 +51,7 @@ class Drawing:
 
 def _memory(axis: str, draw: Callable[[Plot, Axes | None], Axes] | None = None) -> Drawing:
     return Drawing(
-        lambda frame: by_axis.plot(frame, axis),
+        lambda view: by_axis.plot(view, axis),
         draw or (lambda chosen, ax: by_axis.draw_axis(chosen, ax, axis=axis)),
         by_axis.needs(axis),
     )
@@ -73,8 +72,8 @@ FIGURES: Mapping[str, Drawing] = {
 
 def plots(frame: pd.DataFrame) -> dict[str, Plot]:
     """What each figure shows that the frame has the numbers for, by their names."""
-    with rows_kept(frame):
-        found = {name: drawing.plot(frame) for name, drawing in FIGURES.items()}
+    view = View(frame)
+    found = {name: drawing.plot(view) for name, drawing in FIGURES.items()}
     return {name: plot for name, plot in found.items() if not plot.numbers.empty}
 
 
@@ -87,7 +86,7 @@ def setting(name: str, frame: pd.DataFrame) -> str:
     """Which of several settings the figure `name` draws, in words; empty where there is only one.
 
     Raises: UsageError for an unknown name."""
-    return _known(name).plot(frame).setting
+    return _known(name).plot(View(frame)).setting
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def save(
     """
     drawing = _known(name)
     _check_formats(formats)
-    plot = drawing.plot(frame)
+    plot = drawing.plot(View(frame))
     if plot.numbers.empty:
         raise UsageError(f"figure {name!r} needs {drawing.needs}, and this run has none; {_choice(frame)}")
     return _saved(name, plot, directory, formats, size, style_file)

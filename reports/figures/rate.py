@@ -13,7 +13,7 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above
-from reports.frame import REFERENCE, method_rank, rows
+from reports.frame import REFERENCE, method_rank
 from reports.settings import Row
 
 NEEDS = "cases timed side by side with standard"
@@ -26,15 +26,14 @@ _GROUP = 0.64
 """Of the room between two groups, the share that the points take."""
 
 
-def plot(frame: pd.DataFrame, axis: str | None = None) -> select.Plot:
+def plot(view: select.View, axis: str | None = None) -> select.Plot:
     """What `throughput` shows: a row a method and value of `axis`, by default the one with the most values.
 
     `rate_ratio` is the median of paired rounds and, over several seeds, the median of those; low and high are the
     extremes of all rounds. A case that failed, or that has no `standard` to compare with, is a row without a
     ratio. Without any ratio there are no rows."""
-    found = rows(frame)
-    along = axis or select.leading_axis(found, _compared)
-    chosen = select.one_version(select.comparable(found, [along], _compared, by=[along, "method"]))
+    along = axis or select.leading_axis(view, _compared)
+    chosen = select.one_version(select.comparable(view, [along], _compared, by=[along, "method"]))
     points: dict[tuple[str, int], list[Row]] = {}
     for row in chosen:
         if row["method"] != REFERENCE and (row["status"] != "ok" or row["step_seconds"]):
@@ -49,7 +48,7 @@ def plot(frame: pd.DataFrame, axis: str | None = None) -> select.Plot:
         "rounds": "Int64",
     }
     schema |= dict.fromkeys(("rate_ratio", "rate_ratio_low", "rate_ratio_high"), "Float64")
-    return select.plot(select.numbers(numbers, schema), found, chosen, _compared)
+    return select.plot(select.numbers(numbers, schema), view, chosen, _compared)
 
 
 def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -57,7 +56,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
     median of the paired rounds, and a bar from the slowest to the fastest.
 
     Returns the axes. Raises: UsageError where no case was timed side by side with standard."""
-    return draw(plot(frame, axis), ax)
+    return draw(plot(select.View(frame), axis), ax)
 
 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:

@@ -22,8 +22,24 @@ SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
 VERSION: Mapping[str, str] = {"method": "string", "bits": "Int64", "gamma": "string"}
 """The columns that begin the plotted numbers of a line."""
+_POINT_AXES = tuple(axis for axis in AXES if axis not in (*METHOD_AXES, "seed"))
+_POINT = itemgetter(*_POINT_AXES)
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 """Axes that may vary along with another."""
+
+
+class View:
+    """The rows of a frame by their points of the grid: made once, for all the figures that choose from it.
+
+    Rows of one point are equal in all axes but method, l, γ and seed, in which no setting differs from another."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.rows: Sequence[Row] = rows_of(frame)
+        self.points: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.rows:
+            self.points.setdefault(_POINT(row), []).append(row)
+        self.fixed = settings.fixed(self.rows)
+        """The axes that tell none of the rows from another."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +52,15 @@ class Plot:
     """Which of several settings they are of, in words; empty where there is only one."""
 
 
-def comparable(
-    rows: Sequence[Row], along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]
-) -> list[Row]:
+def comparable(view: View, along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]) -> list[Row]:
     """The rows of one setting: equal in all axes but method, l, γ, seed and those of `along`.
 
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
-    free = {*METHOD_AXES, "seed", *(name for axis in along for name in _freed_by(axis))}
-    setting = itemgetter(*(axis for axis in AXES if axis not in free))
+    setting = _setting(along)
     alike: dict[Any, list[Row]] = {}
-    for row in rows:
-        alike.setdefault(setting(row), []).append(row)
+    for point, members in view.points.items():
+        alike.setdefault(setting(point), []).extend(members)
 
     def worth(members: list[Row]) -> tuple[Any, ...]:
         counted = [row for row in members if counts(row)]
@@ -58,9 +71,10 @@ def comparable(
     return max(alike.values(), key=worth, default=[])
 
 
-def _freed_by(axis: str) -> tuple[str, ...]:
-    """The axes that may vary in a figure along `axis`."""
-    return (axis, *_FOLLOWERS.get(axis, ()))
+def _setting(along: Iterable[str]) -> Callable[[tuple[Any, ...]], Any]:
+    """What of a point tells the setting of a figure along these axes."""
+    free = {name for axis in along for name in (axis, *_FOLLOWERS.get(axis, ()))}
+    return itemgetter(*(number for number, name in enumerate(_POINT_AXES) if name not in free))
 
 
 def row_size(row: Row) -> Iterable[int]:
@@ -83,24 +97,22 @@ def one_gamma(rows: Sequence[Row]) -> list[Row]:
     return _one_value(rows, "gamma", gamma.DEFAULT, gamma.rank)
 
 
-def plot(table: pd.DataFrame, found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> Plot:
-    """The numbers in `table` with what tells the rows `chosen` for them from the others of `found` that count."""
+def plot(table: pd.DataFrame, view: View, chosen: Sequence[Row], counts: Callable[[Row], bool]) -> Plot:
+    """The numbers in `table` with what tells the rows `chosen` for them from the others of `view` that count."""
     if table.empty:
         return Plot(table)
-    return Plot(table, settings.picked([row for row in chosen if counts(row)], [row for row in found if counts(row)]))
+    drawn, found = (list(filter(counts, rows)) for rows in (chosen, view.rows))
+    return Plot(table, settings.picked(drawn, found, view.fixed))
 
 
-def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
+def leading_axis(view: View, counts: Callable[[Row], bool]) -> str:
     """The axis with the most values among comparable rows; where nothing varies, the first that is known at all, or
     depth."""
 
-    # Rows that differ in method, l, γ and seed alone have the same values: each point of the grid is looked at once.
-    names = [axis for axis in AXES if axis not in (*METHOD_AXES, "seed")]
-    points = set(map(itemgetter(*names), filter(counts, rows)))
+    points = [point for point, members in view.points.items() if any(map(counts, members))]
 
     def spread(axis: str) -> int:
-        value = itemgetter(names.index(axis))
-        setting = itemgetter(*(number for number, name in enumerate(names) if name not in _freed_by(axis)))
+        value, setting = itemgetter(_POINT_AXES.index(axis)), _setting([axis])
         values: dict[Any, set[Any]] = {}
         for point in points:
             values.setdefault(setting(point), set()).add(value(point))

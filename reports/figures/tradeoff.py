@@ -11,17 +11,16 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above, plain_log_ticks
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "two or more methods with activation memory, timed side by side with standard"
 
 
-def plot(frame: pd.DataFrame, axis: str | None = None) -> select.Plot:
+def plot(view: select.View, axis: str | None = None) -> select.Plot:
     """What `memory_speed` shows: a row a case with both its activation memory and its rate over standard's, along
     `axis`, by default the one with the most values. Of several seeds, the lowest. One method alone makes no rows."""
-    found = rows(frame)
-    along, chosen = _chosen(found, axis)
+    along, chosen = _chosen(view, axis)
     compared = len({row["method"] for row in chosen}) > 1
     schema = {
         **select.VERSION,
@@ -29,7 +28,7 @@ def plot(frame: pd.DataFrame, axis: str | None = None) -> select.Plot:
         "activation_bytes": "Int64",
         "rate_ratio": "Float64",
     }
-    return select.plot(select.numbers(chosen if compared else [], schema), found, chosen, _complete)
+    return select.plot(select.numbers(chosen if compared else [], schema), view, chosen, _complete)
 
 
 def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -37,7 +36,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
     of a method joined from small to large. Better is up and to the left.
 
     Returns the axes. Raises: UsageError where no case has both numbers."""
-    return draw(plot(frame, axis), ax)
+    return draw(plot(select.View(frame), axis), ax)
 
 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
@@ -99,10 +98,10 @@ def _sizes(ax: Axes, points: Sequence[Row], along: str, unit: units.ByteScale) -
         )
 
 
-def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
+def _chosen(view: select.View, axis: str | None) -> tuple[str, list[Row]]:
     """The axis of the figure, and a row a point of it."""
-    along = axis or select.leading_axis(found, _complete)
-    chosen = select.one_version(select.comparable(found, [along], _complete, by=[along, "method"]))
+    along = axis or select.leading_axis(view, _complete)
+    chosen = select.one_version(select.comparable(view, [along], _complete, by=[along, "method"]))
     kept: dict[tuple[str, int], Row] = {}
     for row in sorted(chosen, key=lambda row: row["seed"]):
         if _complete(row):
