@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bdia.backprop import Watcher
+from bdia.backprop import Index, Watcher
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -44,14 +44,23 @@ class Observer(Watcher):
     errors: dict[int, BlockError] = field(default_factory=dict)
     _forwarded: dict[int, Tensor] = field(default_factory=dict)
     _equal: dict[int, bool] = field(default_factory=dict)
+    _parts: dict[int, Tensor] = field(default_factory=dict)  # x_k of micro-batches, those not there yet NaN
+    _lacking: dict[int, int] = field(default_factory=dict)  # and how many of its elements that are
 
     def forwarded(self, call: int, x: Tensor) -> None:
         """Takes x_k [B, …] as it entered block k = `call`."""
         self._forwarded[call] = x.detach().clone()
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        """Compares x_k [B, …] as the backward rebuilt it."""
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
+        """Compares x_k [B, …] as the backward rebuilt it, once all its parts are there."""
         expected = self._forwarded[call]
+        if index:
+            whole = self._parts.setdefault(call, torch.full_like(expected, math.nan))
+            whole[index] = x
+            self._lacking[call] = self._lacking.get(call, expected.numel()) - x.numel()
+            if self._lacking[call]:
+                return
+            x = self._parts.pop(call)
         self.errors[call] = block_error(call, expected, x)
         self._equal[call] = torch.equal(expected, x)
 
