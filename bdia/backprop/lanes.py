@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ class Lanes:
         gammas: Sequence[Tensor | None] = [None] * len(works) if gamma is None else cut.split(gamma)
         parts = zip(self._lanes, works, cut.split(x), gammas, strict=True)
         ys = [lane.run(part, part_x, part_gamma) for lane, part, part_x, part_gamma in parts]
-        y = torch.cat(ys, self._batch_dim)
+        y = cast("Tensor", cast("Any", _Join).apply(cut, *ys))
         del ys
         work.gather(works, cut, y)
         return y
@@ -54,9 +56,13 @@ class Lanes:
             lane.keep_state(part)
 
     def close(self, state: State, versions: list[int]) -> None:
-        # A view has the version of what it is a view of.
+        if len(self._lanes) == 1:
+            self._lanes[0].close(state, versions)
+            return
         for lane, part in zip(self._lanes, self._split(state), strict=True):
-            lane.close(part, versions)
+            # Views would hold the whole state until the last lane has left it.
+            own = tuple(x if x is None else x.clone() for x in part)
+            lane.close(own, [x._version for x in own if x is not None])
 
     @property
     def side_bytes(self) -> int:
@@ -80,3 +86,20 @@ class Lanes:
         count = len(self._lanes)
         columns = [[None] * count if x is None else self._cut.split(x.detach()) for x in state]
         return [tuple(column[lane] for column in columns) for lane in range(count)]
+
+
+class _Join(torch.autograd.Function):
+    """The parts as one tensor. Unlike `torch.cat`'s, the gradient of each part is a tensor of its own, freed when that
+    part is done with and not when all are."""
+
+    @staticmethod
+    def forward(cut: Cut, *parts: Tensor) -> Tensor:
+        return torch.cat(parts, cut.batch_dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.cut = inputs[0]
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(part.clone() for part in ctx.cut.split(grad))
