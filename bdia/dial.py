@@ -25,6 +25,11 @@ class Dial:
             if type(value) is not int or value < least:
                 raise MethodError(f"{name}={value!r}: expected a whole number of at least {least}")
 
+    @property
+    def stored(self) -> Dial:
+        """The same function where everything is stored anyway."""
+        return Dial(micro_batches=self.micro_batches)
+
     def kept_by(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """How many blocks of each chain keep their graph, for chains of `sizes` blocks in the order they run: the last
         of all, whose backward comes first.
@@ -38,3 +43,7 @@ class Dial:
             kept.append(min(left, size))
             left -= kept[-1]
         return tuple(reversed(kept))
+
+
+WHOLE = Dial()
+"""Whole batches, and no block that keeps its graph."""

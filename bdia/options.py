@@ -91,6 +91,6 @@ def refuse_mixing_samples(chains: Sequence[Sequence[nn.Module]], names: Mapping[
     for part in (part for chain in chains for block in chain for part in block.modules()):
         if isinstance(part, _BatchNorm):
             raise AttachError(
-                f"{names.get(id(part), type(part).__name__)} is a {type(part).__name__}, which normalises over the batch: "
+                f"{names.get(id(part), 'a block')} is a {type(part).__name__}, which normalises over the batch: "
                 f"micro_batches would have it normalise over parts; use micro_batches=1"
             )

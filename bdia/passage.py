@@ -91,6 +91,8 @@ class Passage:
         version = _version(x)
         if self._calls == self._keep_from:
             self._keep_on()
+        if self._watcher is not None and number is not None and self._calls >= self._keep_from:
+            self._watcher.spared(number)
         y = self._recordings[-1].run(work, x, gamma)
         if self._rule.chained and _version(x) != version:
             raise TapeError(f"{name} changes its x in place, and the chain still needs it: write x = x + …, not x += …")
@@ -141,7 +143,8 @@ class Passage:
         if x.dim() < self._least_dims:
             raise TapeError(
                 f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch where x has at least "
-                f"{self._least_dims} dimensions: γ is drawn by sample, and micro-batches are cut so; add one, or attach with another batch_dim"
+                f"{self._least_dims} dimensions: γ is drawn by sample, as micro-batches are cut; add one, or attach "
+                f"with another batch_dim"
             )
 
     def _next_gamma(self, x: Tensor) -> Tensor | None:

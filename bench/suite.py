@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from bench import axes, factors, models, points, resolve
+from bench import axes, factors, models, obstacles, points, resolve
 from bench import tolerance as tolerances
 from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
@@ -107,7 +107,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
         if not found:
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
         plans = list(found.values())
-        _refuse_gammas(plans, where)
+        _refuse_impossible(plans, where)
         _refuse_idle(plans, overrides, verify)
         for name in SIZES:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
@@ -262,12 +262,16 @@ def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
     return checked
 
 
-def _refuse_gammas(plans: Sequence[Plan], where: str) -> None:
-    """A γ that no method of the sweep can have is a slip. One that some have and others lack is a question about the
+def _refuse_impossible(plans: Sequence[Plan], where: str) -> None:
+    """A value that no case of the sweep can have is a slip. One that some have and others lack is a question about the
     former, so that the latter's cases become rows that say why there is nothing to measure."""
-    taken = {plan.case.gamma for plan in plans if plan.unsupported is None}
     for plan in plans:
-        if plan.unsupported is not None and plan.case.gamma not in taken:
+        if plan.unsupported is None:
+            continue
+        found = obstacles.find(resolve.method(plan.case.method), plan.case)
+        assert found is not None
+        value = getattr(plan.case, found.axis)
+        if not any(getattr(other.case, found.axis) == value for other in plans if other.unsupported is None):
             raise UsageError(f"{where}: {plan.unsupported}")
 
 
@@ -277,6 +281,10 @@ def _refuse_idle(plans: Sequence[Plan], overrides: Mapping[str, Sequence[AxisVal
     if "gamma" in overrides and all(plan.case.gamma is None for plan in plans):
         given = ",".join(map(str, overrides["gamma"]))
         raise UsageError(f"--gamma {given}: {used} draws no γ; leave it out, or take --method bdia")
+    for name in ("micro_batches", "keep"):
+        if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
+            given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
+            raise UsageError(f"{given}: {used} runs no block again; leave it out, or take --method bdia or checkpoint")
     if verify and not any(plan.verify for plan in plans):
         raise UsageError(f"--verify: {used} rebuilds nothing bit for bit; leave it out, or take --method bdia")
 

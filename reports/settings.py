@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import gamma
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from reports import units
 from reports.frame import AXES
 
 Row = Mapping[str, Any]
 
-NAMES: Mapping[str, str] = {"bits": "l", "gamma": "γ", "train_steps": "train steps"}
+NAMES: Mapping[str, str] = {
+    "bits": "l", "gamma": "γ", "train_steps": "train steps", "micro_batches": "micro-batches",
+    "loss_chunks": "loss chunks",
+}  # fmt: skip
 """What an axis is called in print, where that is not its name."""
+_UNSAID: Mapping[str, Any] = {"gamma": gamma.DEFAULT, **WHOLE}
+"""What goes without saying: the paper's γ, and nothing cut into parts."""
 _TIED: Mapping[str, str] = {"heads": "width"}
 """An axis that says nothing of its own where it follows from another."""
 
@@ -53,11 +58,12 @@ def values(row: Row, axes: Iterable[str]) -> list[str]:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. The paper's γ
-    goes without saying; that what is rebuilt was verified does not, as it has a cost."""
+    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. Some things
+    go without saying; that what is rebuilt was verified does not, as it has a cost."""
     held = constants(rows)
-    if held.get("gamma") == gamma.DEFAULT:
-        del held["gamma"]
+    for axis, value in _UNSAID.items():
+        if held.get(axis) == value:
+            del held[axis]
     verified = ["verified"] if any(row.get("verify") for row in rows) else []
     return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified])
 

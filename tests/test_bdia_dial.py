@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import bdia
-from bdia.errors import AttachError, MethodError, TapeError
 from tests.networks import Errors, gpt, gpt_loss, same, tokens, trained
 
 STRATEGIES = {"bdia-stored": "bdia", "standard": "checkpoint"}

@@ -45,6 +45,9 @@ class Watcher:
     def stepped(self, call: int, step: Step) -> None:
         """The step that the rule took once the block had run."""
 
+    def spared(self, call: int) -> None:
+        """The call's graph is kept: its block will not be run again, nor its x rebuilt."""
+
     def kept(self, call: int, part: Kept, held: Tensor) -> None:
         """What the call keeps beside activations: packed side bits, or the state of a generator."""
 
@@ -80,6 +83,10 @@ class Numbered:
         """Shows the step of the call of that number."""
         given = None if given is None else given.detach()
         self._watcher.stepped(number, Step(name, given, _detached(before), y.detach(), gamma, _detached(after)))
+
+    def spared(self, number: int) -> None:
+        """Shows that the call of that number keeps its graph."""
+        self._watcher.spared(number)
 
     def kept(self, number: int | None, part: Kept, held: Tensor) -> None:
         """Shows what the call of that number keeps; a call from before has none."""

@@ -59,7 +59,9 @@ class Cut:
         Raises: TapeError where it cannot be told whether its rows are samples: x is as large in another dimension.
         """
         samples = self.shape[self.batch_dim]
-        dims = [dim for dim in dict.fromkeys((self.batch_dim, 0)) if dim < tensor.dim() and tensor.shape[dim] == samples]
+        dims = [
+            dim for dim in dict.fromkeys((self.batch_dim, 0)) if dim < tensor.dim() and tensor.shape[dim] == samples
+        ]
         if not dims or isinstance(tensor, nn.Parameter):
             return (tensor,) * len(self.sizes)
         others = [*self.shape[: self.batch_dim], *self.shape[self.batch_dim + 1 :]]
@@ -97,7 +99,10 @@ class Cut:
 
     def _joined(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         dim = self.batch_dim
-        rows = {divmod(part.shape[dim], size) if part.dim() > dim else (0, 0) for part, size in zip(parts, self.sizes, strict=True)}
+        rows = {
+            divmod(part.shape[dim], size) if part.dim() > dim else (0, 0)
+            for part, size in zip(parts, self.sizes, strict=True)
+        }
         each, over = next(iter(rows))
         if len(rows) > 1 or over or not each or (each > 1 and dim):
             raise TapeError(

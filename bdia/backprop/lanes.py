@@ -9,7 +9,6 @@ by block on the whole stream, see the parts put together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-
 from typing import Any, cast
 
 import torch

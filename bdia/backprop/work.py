@@ -108,7 +108,7 @@ class Work:
         for number, samples in enumerate(cut.samples):
             given = snapshots.copied(first, part_of(number))
             name = f"{self.name}, samples {samples}"
-            work = Work(name, self.number, self.module, self._forward, *given, self._block_dtype)
+            work = Work(name, self.number, self.module, self._forward, given[0], given[1], self._block_dtype)
             work._given = given, len(snapshots.tensors_in(given))
             works.append(work)
         return works

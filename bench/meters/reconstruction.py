@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bdia.backprop import Index, Watcher
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -26,10 +27,10 @@ class ReconstructionReading:
 
     reconstruction: list[BlockError]
     """One entry per block input that was rebuilt, in order of the blocks."""
-    bit_exact: bool
-    """Every block's input was rebuilt, each with `torch.equal`."""
+    bit_exact: bool | None
+    """Every input of a block that did not keep its graph was rebuilt, each with `torch.equal`; None where all did."""
     missing: tuple[int, ...]
-    """Blocks whose input the backward never rebuilt."""
+    """Blocks whose input the backward should have rebuilt, and did not."""
 
 
 @dataclass
@@ -51,6 +52,10 @@ class Observer(Watcher):
         """Takes x_k [B, …] as it entered block k = `call`."""
         self._forwarded[call] = x.detach().clone()
 
+    def spared(self, call: int) -> None:
+        """Block `call` keeps its graph, so that there is nothing to compare."""
+        del self._forwarded[call]
+
     def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
         """Compares x_k [B, …] as the backward rebuilt it, once all its parts are there."""
         expected = self._forwarded[call]
@@ -70,9 +75,9 @@ class Observer(Watcher):
         return tuple(sorted(self._forwarded.keys() - self.errors.keys()))
 
     @property
-    def bit_exact(self) -> bool:
-        """Every block that went forward was rebuilt, each with `torch.equal`."""
-        return bool(self._forwarded) and not self.missing and all(self._equal.values())
+    def bit_exact(self) -> bool | None:
+        """Every block that went forward without its graph was rebuilt, each with `torch.equal`; None of no block."""
+        return not self.missing and all(self._equal.values()) if self._forwarded else None
 
 
 def block_error(block: int, expected: Tensor, rebuilt: Tensor) -> BlockError:
@@ -100,6 +105,7 @@ def measure_reconstruction(
     seed: int,
     gamma: float | str | Gamma | None = None,
     verify: bool = False,
+    dial: Dial = WHOLE,
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
 
@@ -113,7 +119,7 @@ def measure_reconstruction(
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
     observer = Observer()
     with (
-        attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify) as handle,
+        attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify, dial=dial) as handle,
         handle.observing(observer),
         nullcontext() if verify else handle.unguarded(),
     ):
