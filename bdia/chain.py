@@ -93,7 +93,7 @@ class Chain:
             rule,
             self._begin(strategy, rule, micro_batches),
             self._begin(Stored(), rule, micro_batches),
-            keep_from=len(self.names) - self.keep,
+            keep_from=len(self.names) - self.keep if self.keep else None,
             draw=lambda: self.gamma.begin(len(self.names), self.layout.batch_dim),
             watcher=self.watcher,
             least_dims=self.layout.least_dims,

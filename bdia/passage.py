@@ -41,7 +41,7 @@ class Passage:
         recording: Recording,
         keeping: Recording,
         *,
-        keep_from: int,
+        keep_from: int | None,
         draw: Callable[[], GammaDraw],
         watcher: Numbered | None,
         least_dims: int,
@@ -89,10 +89,10 @@ class Passage:
             work.isolate()
         gamma = self._next_gamma(x)
         version = _version(x)
-        if self._calls == self._keep_from:
+        if self._keep_from is not None and self._calls >= self._keep_from:
             self._keep_on()
-        if self._watcher is not None and number is not None and self._calls >= self._keep_from:
-            self._watcher.spared(number)
+            if self._watcher is not None and number is not None:
+                self._watcher.spared(number)
         y = self._recordings[-1].run(work, x, gamma)
         if self._rule.chained and _version(x) != version:
             raise TapeError(f"{name} changes its x in place, and the chain still needs it: write x = x + …, not x += …")
@@ -129,7 +129,10 @@ class Passage:
         return Summary(side_bytes, rng_bytes, room, self._stored_calls)
 
     def _keep_on(self) -> None:
-        """From the next call on, graphs are kept: what is rebuilt begins with the state as it is now."""
+        """Has the call be recorded as one that keeps its graph. What is rebuilt begins with the state as it was before
+        the first such call."""
+        if self._recordings[-1] is self._keeping:
+            return
         if self._calls and self._state is not None:
             self._recordings[-1].close(self._state, self._versions)
             self._recordings.append(self._keeping)
