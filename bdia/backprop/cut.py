@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -48,10 +48,14 @@ class Cut:
         ends = [sum(self.sizes[: part + 1]) for part in range(len(self.sizes))]
         return tuple(f"{end - size}-{end - 1}" for end, size in zip(ends, self.sizes, strict=True))
 
-    def split(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The parts of a tensor that has its samples where x has them, as views. One node of autograd makes them all:
-        a slice each would have the backward fill a whole gradient with zeros for each part."""
-        return torch.split(x, list(self.sizes), self.batch_dim)
+    def split(self, x: Tensor) -> Iterator[Tensor]:
+        """The parts of a tensor that has its samples where x has them, as views, made as they are asked for: autograd
+        takes the newest node first, and is to lead a part's gradient into that of the whole before it turns to the next
+        part, and not keep all of them until the last."""
+        first = 0
+        for size in self.sizes:
+            yield x.narrow(self.batch_dim, first, size)
+            first += size
 
     def argument(self, name: str, tensor: Tensor) -> tuple[Tensor, ...]:
         """An argument beside x, for each part: cut where it has as many rows as x has samples, or else the same.

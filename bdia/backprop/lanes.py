@@ -8,7 +8,7 @@ by block on the whole stream, see the parts put together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -38,7 +38,7 @@ class Lanes:
         if len(self._lanes) == 1:
             return self._lanes[0].run(work, x, gamma)
         works = work.cut(cut)
-        gammas: Sequence[Tensor | None] = [None] * len(works) if gamma is None else cut.split(gamma)
+        gammas: Iterable[Tensor | None] = [None] * len(works) if gamma is None else cut.split(gamma)
         parts = zip(self._lanes, works, cut.split(x), gammas, strict=True)
         ys = [lane.run(part, part_x, part_gamma) for lane, part, part_x, part_gamma in parts]
         y = cast("Tensor", cast("Any", _Join).apply(cut, *ys))
@@ -83,7 +83,7 @@ class Lanes:
         if len(self._lanes) == 1:
             return [state]
         count = len(self._lanes)
-        columns = [[None] * count if x is None else self._cut.split(x.detach()) for x in state]
+        columns = [[None] * count if x is None else list(self._cut.split(x.detach())) for x in state]
         return [tuple(column[lane] for column in columns) for lane in range(count)]
 
 
