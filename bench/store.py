@@ -7,6 +7,7 @@ user's name or home. Imports no torch.
 from __future__ import annotations
 
 import fcntl
+import operator
 import os
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,9 @@ from bench.record import SCHEMA_VERSION, UNREADABLE, Record
 
 RESULTS: Final = "results.jsonl"
 RUN: Final = "run.json"
+_RECORDS: Final = msgspec.json.Decoder(Record)
+_CASE: Final = operator.attrgetter(*Case.__struct_fields__)
+"""What tells records apart, at a third of the time that it takes to make their cases."""
 
 
 class Resumption(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,7 +172,7 @@ def read(path: Path) -> Stored:
         raise UsageError(f"{path}: no {RESULTS} there; give the directory of a run (its --out)") from None
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; give the directory of a run (its --out)") from error
-    records: dict[Case, Record] = {}
+    records: dict[tuple[object, ...], Record] = {}
     messages: list[str] = []
     lines = content.split(b"\n")
     latest: str | None = None
@@ -183,7 +187,7 @@ def read(path: Path) -> Stored:
             reason = "is torn: the run was cut off as it was written" if torn else f"is no record ({error})"
             messages.append(f"{where} {reason}; left out, the rest is kept")
         else:
-            records[record.case()] = record
+            records[_CASE(record)] = record
             latest = record.code or latest
     # Of a record from before it was kept nothing is known, and nothing said.
     others = sum(record.code not in (None, latest) for record in records.values())
@@ -219,8 +223,16 @@ class _Version(msgspec.Struct):
 
 
 def _decode(line: bytes, where: str) -> Record:
-    _check_version(line, where)
-    return msgspec.json.decode(line, type=Record)
+    try:
+        record = _RECORDS.decode(line)
+    except UNREADABLE:
+        # One of another version may well be no record of this one.
+        _check_version(line, where)
+        raise
+    # A line that does not say its version has got this one's, as a default.
+    if record.schema_version != SCHEMA_VERSION or b'"schema_version"' not in line:
+        _check_version(line, where)
+    return record
 
 
 def _check_version(content: bytes, where: str) -> None:

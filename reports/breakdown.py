@@ -79,14 +79,14 @@ def points(rows: Sequence[Row]) -> list[list[Row]]:
     paper's or else the largest, since neither changes where bytes are. Cases that failed at that point are among
     them; settings without any parts are left out."""
     setting = operator.itemgetter(*(axis for axis in AXES if axis not in (*METHOD_AXES, *SIZES, "seed")))
+    size = operator.itemgetter(*SIZES)
     found: dict[Any, dict[tuple[Any, ...], list[Row]]] = {}
     for row in rows:
-        size = tuple(row[axis] or 0 for axis in SIZES)
-        found.setdefault(setting(row), {}).setdefault(size, []).append(row)
+        found.setdefault(setting(row), {}).setdefault(size(row), []).append(row)
 
     def worth(point: tuple[tuple[Any, ...], list[Row]]) -> tuple[Any, ...]:
-        size, members = point
-        return len({row["method"] for row in members if has_parts(row)}), size
+        sizes, members = point
+        return len({row["method"] for row in members if has_parts(row)}), [one or 0 for one in sizes]
 
     chosen = (max(sizes.items(), key=worth)[1] for sizes in found.values())
     return [_versions(members) for members in chosen if any(map(has_parts, members))]

@@ -14,7 +14,7 @@ import pandas as pd
 from bench.baseline import StoredRun
 from bench.record import Record
 from reports import captions, excerpt, page
-from reports.frame import frame
+from reports.frame import frame, rows_kept
 from reports.request import Request
 from reports.verdict import verdict
 
@@ -30,9 +30,10 @@ def conclude(records: Sequence[Record], directory: Path, note: Note) -> None:
     from reports import figures
 
     found = frame(records)
-    page.show(found, "table", verdict(found))
     folder = directory / "figures"
-    drawn = figures.save_all(found, folder)
+    with rows_kept(found):
+        page.show(found, "table", verdict(found))
+        drawn = figures.save_all(found, folder)
     _note_refused(drawn, note)
     print(f"Figures: {folder if drawn.paths else 'none'}")
 
@@ -44,6 +45,11 @@ def answer(request: Request, run: StoredRun, note: Note) -> None:
     written.
     """
     found = frame(run.records)
+    with rows_kept(found):
+        _answer(request, found, run, note)
+
+
+def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:
     if request.figure is None and request.format == "html":
         from reports import html
 

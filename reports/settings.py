@@ -39,7 +39,7 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
 
 def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of the method's own axes, l and γ, those that vary."""
-    return tuple(axis for axis in varying(rows) if axis in METHOD_AXES)
+    return varying(rows, leave_out=("method", *(axis for axis in AXES if axis not in METHOD_AXES)))
 
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
@@ -68,11 +68,18 @@ def sentence(rows: Sequence[Row]) -> str:
     return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified])
 
 
-def picked(chosen: Sequence[Row], found: Sequence[Row]) -> str:
+def fixed(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The axes with one value or none: those that tell no row from another."""
+    return tuple(axis for axis in AXES if len(_values(rows, axis)) < 2)
+
+
+def picked(chosen: Sequence[Row], found: Sequence[Row], fixed: Iterable[str] = ()) -> str:
     """What tells `chosen`, the rows of one setting, from the others of `found`: `model vit, seed 0`. Empty where
-    nothing was left out."""
-    kept = varying(chosen)
-    return ", ".join(values(constants(chosen), [axis for axis in varying(found) if axis not in kept]))
+    nothing was left out. Axes that are known to be `fixed` over all of them are not looked at."""
+    skipped = ("method", *fixed)
+    kept = varying(chosen, leave_out=skipped)
+    told = [axis for axis in varying(found, leave_out=skipped) if axis not in kept]
+    return ", ".join(values(constants(chosen), told))
 
 
 def which(row: Row, axes: Iterable[str]) -> str:

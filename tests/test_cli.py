@@ -15,7 +15,6 @@ from typing import Literal
 from xml.etree import ElementTree
 
 import msgspec
-import pandas as pd
 import psutil
 import pytest
 import torch
@@ -300,7 +299,7 @@ def unwilling(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """These figures cannot be drawn."""
 
     def refusing(name: str) -> figures.Drawing:
-        def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+        def draw(plot: figures.Plot, ax: Axes | None) -> Axes:
             raise UsageError(f"{name} is too small")
 
         return dataclasses.replace(figures.FIGURES[name], draw=draw)
