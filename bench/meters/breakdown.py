@@ -79,7 +79,7 @@ class Survey(Watcher):
     @property
     def lines(self) -> AbstractContextManager[object]:
         """To be entered as well, where the lines of what is allocated are asked for."""
-        return nullcontext() if self._lines is None else self._lines
+        return nullcontext() if self._lines is None else self._lines.noting()
 
     def forwarded(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
