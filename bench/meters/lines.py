@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -62,10 +62,10 @@ class Lines(TorchFunctionMode):
     def _written() -> AbstractContextManager[object]:
         return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
-    def of(self, line: str | None, running: Running | None) -> str | None:
+    def of(self, line: str | None, running: Sequence[Running]) -> str | None:
         """The line of an allocation: its own or, in a backward, its node's."""
-        if line is None and running is not None and running[0] == "node":
-            return self._of_node.get(running[1])
+        if line is None and running and running[-1][0] == "node":
+            return self._of_node.get(running[-1][1])
         return line
 
 
