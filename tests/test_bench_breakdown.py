@@ -21,6 +21,7 @@ from bench.case import Case
 from bench.meters import MeterError, breakdown
 from bench.meters.level import level
 from bench.meters.memory import MemoryReading, measure_memory
+from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.trace import Event, Moment, Trace, Tracer
 from bench.workload import Workload, build
 
@@ -28,6 +29,7 @@ CPU = torch.device("cpu")
 DEPTH, WIDTH, SEQ, BATCH = 5, 24, 11, 3
 STATE = 4 * BATCH * SEQ * WIDTH
 """Bytes of one x of the gpt, fp32 [B, T, D]."""
+STATES = "residual_states"
 
 
 @pytest.fixture(autouse=True)
@@ -404,3 +406,19 @@ def test_gradients_asked_for_in_a_block_are_that_blocks(method: str) -> None:
     # What the exp saved, its gradient and that of the sine: each 64 times x.
     assert parts.flat(found.activation_parts)["block", 2] >= 3 * 64 * STATE
     assert whole["head_and_loss"] <= plain["head_and_loss"]
+
+
+def test_a_second_forward_goes_on_counting() -> None:
+    """A loss of two forwards has twice as many calls, the second's after the first's: each holds states of its own, and
+    is rebuilt on its own account."""
+    workload = gpt()
+    once = workload.loss
+    twice = Workload(workload.model, workload.batch, lambda *given: once(*given) + once(*given))
+    found = read(twice, "standard")
+    check_sums(found)
+    assert found.activation_parts is not None
+    states = {block: nbytes for (part, block), nbytes in parts.flat(found.activation_parts).items() if part == STATES}
+    assert set(states) == set(range(2 * DEPTH))
+    rebuilt = measure_reconstruction(twice, "bdia", 9, seed=0)
+    assert [error.block for error in rebuilt.reconstruction] == list(range(2 * DEPTH))
+    assert rebuilt.bit_exact
