@@ -56,8 +56,7 @@ def plan(
     method = resolve.method(str(point["method"]))
     name = str(point["model"])
     model = introduced.get(name) or models.get(name)
-    if model.input is not None:
-        data.check(model.input, path)
+    data.check(model.input, path)
     if model.foreign:
         values |= dict.fromkeys((*SIZES, "batch"))
     values.update({name: model.defaults[name] for name in model.axes if name in model.defaults})

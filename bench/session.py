@@ -169,7 +169,7 @@ def prepare(request: Request) -> Session:
 
 
 def _prepare(request: Request) -> Session:
-    chosen = suite.load(request.suite)
+    chosen = suite.load(request.suite, replaced=request.axes)
     overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
     device, *others = overrides.pop("device", ("auto",))
     if others:

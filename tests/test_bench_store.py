@@ -16,6 +16,7 @@ import msgspec
 import pytest
 from synthetic_records import case, record
 
+import bench
 from bench import private, store
 from bench.errors import UsageError
 from bench.record import Record
@@ -389,6 +390,39 @@ def test_no_home_and_no_user_is_stored(tmp_path: Path, monkeypatch: pytest.Monke
     assert run.arguments == ["run", "mine.toml", "--data", "corpus.txt", "--out=out", "other", "x", "--depth=4"]
     for file in Path("out").iterdir():
         assert "someone" not in file.read_text()
+
+
+def test_a_message_holds_no_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an exception says of a place is told from the working directory, a package or the home on, else by its name;
+    everything else that has slashes stays."""
+    home, work = tmp_path / "home" / "someone", tmp_path / "my work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    for said, stored in (
+        ("No such file or directory: '/mnt/My Disk/config.json'", "No such file or directory: 'config.json'"),
+        (f"{work}/train.py:12, in '{work}/a b.py'", "train.py:12, in 'a b.py'"),
+        (f"in {home}/x.py, {home}.", "in ~/x.py, ~."),
+        ("/opt/lib/python3.11/site-packages/torch/nn/modules/linear.py:114", "torch/nn/modules/linear.py:114"),
+        (f"{os.__file__} {bench.__file__}", "os.py bench/__init__.py"),
+        ("g++ /tmp/torch_someone/x.cpp -I/usr/include/python -o x/y", "g++ x.cpp -Ipython -o x/y"),
+        ("PATH=/mnt/a:/mnt/b; (/mnt/c) b'/mnt/x y/z' /mnt/d.", "PATH=a:b; (c) b'z' d."),
+        ("'/mnt/a.txt: gone' //mnt/x/y file:///mnt/z", "'a.txt: gone' y z"),
+        ("https://a.org/b/c", "https://a.org/b/c"),
+        ("5 tok/s, 3 / 4 </div> '/' a/b ../c/d ~/e/f", "5 tok/s, 3 / 4 </div> '/' a/b ../c/d ~/e/f"),
+    ):  # fmt: skip
+        assert private.message(said) == stored
+
+
+def test_what_lies_below_the_root_is_private_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in `/` or above the home directory, where everything lies inside, a path is its name, unless it was
+    typed as a relative one."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/"))
+    assert private.message("no /mnt/x/y, no '/home/someone/z'") == "no y, no '~/z'"
+    assert [private.path(text) for text in ("/mnt/x/y", "x/y", "/home/someone")] == ["y", "x/y", "~"]
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/home"))
+    assert [private.path(text) for text in ("someone/y", "other/y")] == ["y", "other/y"]
 
 
 def test_a_home_at_the_root_spoils_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -340,6 +340,29 @@ def test_a_dry_run_lists_and_leaves_nothing(bench: Bench, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_of_the_command_line_spares_that_of_the_suite(bench: Bench, suite_file: Path) -> None:
+    """`--model` takes the place of a model that a suite names and that is not there."""
+    suite_file.write_text(SUITE.replace('"gpt"', '"gone.py:workload"'))
+    assert "gone.py" in error_of(bench("run", suite_file, "--dry-run"), 2)
+    code, out, err = bench("run", suite_file, "--model", "gpt", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "gone.py" not in out
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+@pytest.mark.parametrize("model", ["gpt", "train.py:workload"])
+def test_data_that_is_not_there_is_noticed_before_anything_is_written(
+    bench: Bench, tmp_path: Path, model: str, dry: Sequence[str]
+) -> None:
+    """Also for a model that reads its data itself, nothing is left behind, and a dry run says the same."""
+    Path("train.py").write_text("def workload(case):\n    raise NotImplementedError\n")
+    os.mkfifo("pipe")
+    words = ("run", "model", "--method", "standard", "--model", model, *dry)
+    assert "'nosuch' is not there" in error_of(bench(*words, "--data", "nosuch"), 2)
+    assert "is no regular file" in error_of(bench(*words, "--data", "pipe"), 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.py", "pipe"}
+
+
 @pytest.mark.parametrize("axis", axes.AXES, ids=lambda axis: axis.name)
 def test_every_axis_is_an_option(bench: Bench, axis: axes.Axis) -> None:
     """Each axis of the table is an option of `run`, with its alias and its help."""
