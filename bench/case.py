@@ -63,6 +63,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         axes = " ".join(f"{name}={getattr(self, name)}" for name in shown if getattr(self, name) is not None)
         return f"{self.method} {self.model} {axes}"
 
+    def text(self) -> str:
+        """The same with all that tells cases apart: no two have the same."""
+        told = {"vocab": self.vocab, "data": self.data}
+        return " ".join([self.label(), *(f"{name}={value}" for name, value in told.items() if value is not None)])
+
 
 class Plan(msgspec.Struct, frozen=True):
     """A case and what to measure of it."""
