@@ -318,6 +318,12 @@ def check_command(
     update: Annotated[
         bool, typer.Option("--update", help="Make this run the baseline of its environment, and say what changes.")
     ] = False,
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-incomplete", help="Of --update: also where cases are still to be measured, or have failed."
+        ),
+    ] = False,
     any_environment: Annotated[
         bool,
         typer.Option(
@@ -342,8 +348,8 @@ def check_command(
 
     request = gate.Request(
         what=what, baseline=path, revision=revision, tolerance=tolerance or (), rated=rated, update=update,
-        any_environment=any_environment, junit=junit, json=json, axes=given, data=data, out=out,
-        timeout_seconds=timeout,
+        incomplete=incomplete, any_environment=any_environment, junit=junit, json=json, axes=given, data=data,
+        out=out, timeout_seconds=timeout,
     )  # fmt: skip
     return gate.answer(request, _note)
 

@@ -92,6 +92,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         axes = " ".join(f"{name}={value}" for name, value in values.items() if value not in (None, WHOLE.get(name)))
         return f"{self.method} {self.model} {axes}"
 
+    def text(self) -> str:
+        """The same with all that tells cases apart: no two have the same."""
+        told = {"vocab": self.vocab, "data": self.data}
+        return " ".join([self.label(), *(f"{name}={value}" for name, value in told.items() if value is not None)])
+
 
 _SHOWN: Final = (
     "depth",

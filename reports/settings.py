@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import gamma
-from bench.case import METHOD_AXES, WHOLE
+from bench.case import METHOD_AXES, WHOLE, Case
 from reports import units
-from reports.frame import AXES
 
 Row = Mapping[str, Any]
 
+_AXES: tuple[str, ...] = Case.__struct_fields__
 NAMES: Mapping[str, str] = {
     "bits": "l", "gamma": "γ", "train_steps": "train steps", "micro_batches": "micro-batches",
     "loss_chunks": "loss chunks",
@@ -33,7 +33,7 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
     """The axes with more than one value. Null counts only against nothing: `standard` has no l, and l is no
     varying axis for that. Heads that follow from the width are left out."""
     skipped = set(leave_out)
-    found = [axis for axis in AXES if axis not in skipped and len(_values(rows, axis)) > 1]
+    found = [axis for axis in _AXES if axis not in skipped and len(_values(rows, axis)) > 1]
     return tuple(axis for axis in found if not _follows(axis, found, rows))
 
 
@@ -44,7 +44,7 @@ def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
     """The axes with one value throughout, and that value."""
-    values = {axis: _values(rows, axis) for axis in AXES if axis != "method"}
+    values = {axis: _values(rows, axis) for axis in _AXES if axis != "method"}
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1}
 
 

@@ -17,7 +17,8 @@ import pytest
 from synthetic_records import case, record
 
 import bench
-from bench import private, store
+from bench import private, starts, store
+from bench.case import Case
 from bench.errors import UsageError
 from bench.record import Record
 from bench.store import Run, Store
@@ -234,6 +235,43 @@ def test_a_start_of_which_nothing_is_left_is_not_told_of(tmp_path: Path) -> None
         assert store.read_run(tmp_path) == opened.run != LATER
         opened.append(anew[1])
     assert store.read_run(tmp_path) == LATER
+
+
+def test_what_is_to_be_measured_stays_known_until_it_is(tmp_path: Path) -> None:
+    """The cases of a start that was killed are in `run.json`; a later one that ends leaves those that it did not have,
+    and adds its own as long as it runs."""
+
+    def start(*cases: Case, resume: bool = True) -> Store:
+        return Store(tmp_path, msgspec.structs.replace(a_run(), planned=starts.planned(cases)), resume=resume)
+
+    def absent() -> list[str]:
+        run = store.read_run(tmp_path)
+        assert run is not None
+        return starts.absent(run, store.read(tmp_path).records)
+
+    one, two, three, four = (case(depth=depth) for depth in (1, 2, 3, 4))
+    with start(one, two, three, resume=False) as opened:
+        opened.append(record(one))
+    assert absent() == [two.text(), three.text()]
+    with start(one, four) as opened:
+        assert absent() == [two.text(), three.text()]
+        opened.append(record(four))
+        opened.finish()
+    assert absent() == [two.text(), three.text()]
+    with start(two, three) as opened:
+        opened.append(record(two))
+        opened.append(record(three))
+        opened.finish()
+    run = store.read_run(tmp_path)
+    assert run is not None
+    assert run.planned == []
+
+
+def test_no_two_cases_have_the_same_text() -> None:
+    """A case is known by its text, which has every axis that it has."""
+    one = case()
+    changes = ({"vocab": 512}, {"data": "x.txt"}, {"gamma": "0.25"}, {"depth": None}, {"device": "cuda"})
+    assert len({one.text(), *(case(**change).text() for change in changes)}) == 1 + len(changes)
 
 
 def test_a_run_file_without_resumptions_is_read(tmp_path: Path) -> None:

@@ -616,8 +616,9 @@ def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
     finish("head", heavier)
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
-    worse, again, total = out.splitlines()
-    assert worse.startswith("worse: bdia gpt depth=4 ")
+    settings, *_, worse, again, total = out.splitlines()
+    assert settings.startswith("gpt · depth 4 · ")
+    assert worse.startswith("worse: bdia: ")
     assert "peak_bytes" in worse
     assert worse.endswith(" bytes (+<0.01%)")
     assert total == "head against b.json: 24 same, 1 worse"
@@ -635,7 +636,7 @@ def test_check_fails_on_a_case_that_newly_fails(bench: Bench, finished: str) -> 
     finish("head", failing("oom"))
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
-    assert "newly failing: bdia gpt depth=4" in out
+    assert "newly failing: bdia: ok → oom" in out
     assert out.splitlines()[-1].endswith("19 same, 1 newly failing")
 
 
@@ -648,11 +649,11 @@ def test_check_fails_on_a_case_that_is_missing(bench: Bench, finished: str) -> N
         Path("fewer", name).write_text("".join(lines[:-1] if name == "results.jsonl" else lines))
     code, out, _ = bench("check", "fewer", "--baseline", "all.json")
     assert code == 1
-    assert out.startswith("missing: bdia gpt depth=4")
+    assert "\nmissing: bdia: ok → —\n" in out
     bench("check", "fewer", "--baseline", "few.json", "--update")
     code, out, _ = bench("check", finished, "--baseline", "few.json")
     assert code == 0
-    assert out.startswith("new: bdia gpt depth=4")
+    assert "\nnew: bdia: — → ok\n" in out
 
 
 def test_check_tells_of_gains(bench: Bench, finished: str) -> None:
@@ -661,7 +662,7 @@ def test_check_tells_of_gains(bench: Bench, finished: str) -> None:
     bench("check", "head", "--baseline", "b.json", "--update")
     code, out, _ = bench("check", finished, "--baseline", "b.json")
     assert code == 0
-    assert "better: bdia gpt depth=4" in out
+    assert "better: bdia: " in out
     command = out.splitlines()[-1].partition("`bdia-bench ")[2].rstrip("`").split()
     code, out, _ = bench(*command)
     assert code == 0
