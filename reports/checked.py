@@ -11,6 +11,7 @@ from bench.case import Case
 from bench.check import Verdicts
 from bench.comparison import Comparison, counted
 from reports import units, values
+from reports.values import LAW
 
 
 def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
@@ -21,6 +22,9 @@ def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
     if verdicts.ungated:
         where, cure = ("the baseline", "; --update adds it") if renewable else (verdicts.baseline, "")
         yield f"not in {where} yet, so not compared: {', '.join(verdicts.ungated)}{cure}"
+    if verdicts.lineless:
+        where = "the baseline" if renewable else verdicts.baseline
+        yield f"on no line in depth in {where}, so {LAW} is not compared: {values.series(verdicts.lineless)}"
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
 
 
