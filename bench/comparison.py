@@ -65,8 +65,8 @@ class Comparison:
     """Of bytes and of the memory law, where they are worse or better: which parts and blocks moved, the largest
     first; empty where one of the two has no breakdown."""
     block: int | None = None
-    """Of what is not exact: the block where the backward, or the rounding, goes wrong first; None of a baseline, which
-    does not remember it."""
+    """Of what is not exact, and of a case that newly fails and was exact: the block where the backward, or the
+    rounding, goes wrong first, where it was measured; None of a baseline, which does not remember it."""
     note: str = ""
     """What the two values do not say: why a case newly fails, or that there is no line any more."""
 

@@ -17,6 +17,7 @@ from bench.case import Case
 from bench.check import Verdicts
 from bench.comparison import Comparison, counted
 from reports import settings, units, values
+from reports.values import LAW
 
 WIDTH: Final = 100
 """Columns of a line of settings where there is no terminal to ask."""
@@ -32,6 +33,9 @@ def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
     if verdicts.ungated:
         where, cure = ("the baseline", "; --update adds it") if renewable else (verdicts.baseline, "")
         yield f"not in {where} yet, so not compared: {', '.join(verdicts.ungated)}{cure}"
+    if verdicts.lineless:
+        where = "the baseline" if renewable else verdicts.baseline
+        yield f"on no line in depth in {where}, so {LAW} is not compared: {values.series(verdicts.lineless)}"
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
 
 

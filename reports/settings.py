@@ -39,7 +39,7 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
 
 def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of the method's own axes, l and γ, those that vary."""
-    return varying(rows, leave_out=("method", *(axis for axis in AXES if axis not in METHOD_AXES)))
+    return varying(rows, leave_out=("method", *(axis for axis in _AXES if axis not in METHOD_AXES)))
 
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def sentence(rows: Sequence[Row]) -> str:
 
 def fixed(rows: Sequence[Row]) -> tuple[str, ...]:
     """The axes with one value or none: those that tell no row from another."""
-    return tuple(axis for axis in AXES if len(_values(rows, axis)) < 2)
+    return tuple(axis for axis in _AXES if len(_values(rows, axis)) < 2)
 
 
 def picked(chosen: Sequence[Row], found: Sequence[Row], fixed: Iterable[str] = ()) -> str:

@@ -166,6 +166,25 @@ def test_what_an_older_baseline_lacks_is_said_and_not_compared(path: Path) -> No
     assert found.ungated == ("bit_exact", "gradient_error", "bits_per_activation", "where activation_bytes are")
 
 
+def test_a_law_that_was_no_line_is_named(tmp_path: Path) -> None:
+    """Where the baseline's points lie on no line there is no slope to hold a run to, and the series is told; the others
+    are compared."""
+    records = depth_suite((6, 12, 24))
+    bent = [
+        msgspec.structs.replace(one, activation_bytes=2 * (one.activation_bytes or 0))
+        if (one.method, one.depth) == ("standard", 12)
+        else one
+        for one in records
+    ]
+    baseline.update(tmp_path / "bent.json", bent, KEY)
+    found = judged(tmp_path / "bent.json", records)
+    assert [(series.method, series.depth) for series in found.lineless] == [("standard", None)]
+    laws = {one.case.method for one in found.comparisons if one.metric == "bits_per_activation"}
+    assert laws == {one.method for one in records} - {"standard"}
+    baseline.update(tmp_path / "straight.json", records, KEY)
+    assert judged(tmp_path / "straight.json", bent).lineless == ()
+
+
 def test_rates_need_a_baseline_that_has_them(path: Path) -> None:
     """Rates are compared only on request, and a baseline without any is no silent pass."""
     slower = [

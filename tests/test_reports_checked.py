@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from synthetic_records import case
 
@@ -166,3 +167,14 @@ def test_nothing_to_explain_says_so() -> None:
     assert list(explained.lines(Explanation((), 0, 0, 2, (), None), "a -> b")) == [
         "2 cases measured on one side alone", "a -> b: nothing to compare",
     ]  # fmt: skip
+
+
+def test_a_law_that_was_no_line_is_told() -> None:
+    """With its series, of many the first three and how many more there are."""
+    series = [msgspec.structs.replace(CASE, depth=None, seed=seed) for seed in range(5)]
+    said, last = checked.lines(verdicts(lineless=tuple(series[:1])))
+    assert said == (f"on no line in depth in the baseline, so bits_per_activation is not compared: {series[0].label()}")
+    assert last == "here against b.json: "
+    said, _ = checked.lines(verdicts(lineless=tuple(series)), renewable=False)
+    assert said.startswith("on no line in depth in b.json")
+    assert said.endswith(f"{series[2].label()}; and 2 more")
