@@ -25,12 +25,17 @@ Note = Callable[[str], None]
 """Where remarks go that are no part of the report, line by line."""
 
 
-def conclude(records: Sequence[Record], directory: Path, note: Note) -> None:
-    """What a run ends with: tables, a verdict, figures."""
-    from reports import figures
-
+def conclude(records: Sequence[Record], directory: Path, note: Note, *, drawn: bool = True) -> None:
+    """What a run ends with: tables, a verdict and, if they are to be `drawn`, figures."""
     found = frame(records)
     page.show(found, "table", verdict(found))
+    if drawn:
+        _draw_all(found, directory, note)
+
+
+def _draw_all(found: pd.DataFrame, directory: Path, note: Note) -> None:
+    from reports import figures
+
     folder = directory / "figures"
     drawn = figures.save_all(found, folder)
     _note_refused(drawn, note)
