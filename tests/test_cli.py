@@ -236,6 +236,16 @@ def test_a_run_ends_with_tables_a_verdict_and_figures(
     assert {path.suffix for path in (tmp_path / "here" / "figures").iterdir()} == {".png", ".svg", ".csv"}
 
 
+def test_a_run_without_figures_draws_none(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--no-figures` ends with tables and the sentence, which a run with figures has before their line."""
+    make_up(monkeypatch)
+    code, whole, _ = bench("run", *SMALL, "--out", "whole")
+    assert (code, whole.splitlines()[-1][:8]) == (0, "Figures:")
+    code, out, _ = bench("run", *SMALL, "--out", "here", "--no-figures")
+    assert (code, out.splitlines()) == (0, whole.splitlines()[:-1])
+    assert not (tmp_path / "here" / "figures").exists()
+
+
 def test_a_run_remembers_what_its_suite_tolerates(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, suite_file: Path
 ) -> None:
