@@ -201,6 +201,7 @@ def run_command(
             help="Memory a measuring process may have on a CPU, as in 4GiB; what needs more is a row, oom.",
         ),
     ] = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw none; report --figures does later.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -225,7 +226,7 @@ def run_command(
     try:
         from reports import report
 
-        report.conclude(summary.records, prepared.directory, _note)
+        report.conclude(summary.records, prepared.directory, _note, drawn=not no_figures)
     except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
         streams.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
@@ -318,6 +319,12 @@ def check_command(
     update: Annotated[
         bool, typer.Option("--update", help="Make this run the baseline of its environment, and say what changes.")
     ] = False,
+    incomplete: Annotated[
+        bool,
+        typer.Option(
+            "--allow-incomplete", help="Of --update: also where cases are still to be measured, or have failed."
+        ),
+    ] = False,
     any_environment: Annotated[
         bool,
         typer.Option(
@@ -342,8 +349,8 @@ def check_command(
 
     request = gate.Request(
         what=what, baseline=path, revision=revision, tolerance=tolerance or (), rated=rated, update=update,
-        any_environment=any_environment, junit=junit, json=json, axes=given, data=data, out=out,
-        timeout_seconds=timeout,
+        incomplete=incomplete, any_environment=any_environment, junit=junit, json=json, axes=given, data=data,
+        out=out, timeout_seconds=timeout,
     )  # fmt: skip
     return gate.answer(request, _note)
 

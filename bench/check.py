@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from bench import baseline, comparison, rates, rerun, suite, tolerance
+from bench import baseline, comparison, rates, rerun, slopes, suite, tolerance
 from bench.baseline import EnvironmentKey, Section, StoredRun
 from bench.case import Case
 from bench.compare import Rates, between
@@ -43,6 +43,8 @@ class Verdicts:
     """In what the two environments differ, where that was allowed."""
     ungated: tuple[str, ...] = ()
     """What the run tells and the baseline does not, so that it is not compared until the baseline is renewed."""
+    lineless: tuple[Case, ...] = ()
+    """Series, with `depth` None, whose points are on no line in the baseline, so that no slope of them is compared."""
 
     @property
     def regressions(self) -> tuple[Comparison, ...]:
@@ -116,6 +118,7 @@ def judge(
         reruns=rerun.commands(suite, comparisons, old_of | new_of),
         mismatch=tuple(mismatch),
         ungated=_ungated([(old, new_of[case]) for case, old in old_of.items() if case in new_of]),
+        lineless=tuple(slopes.lineless(old_of, new_of)),
     )  # fmt: skip
 
 

@@ -58,7 +58,8 @@ def _pair(case: Case, old: Measured, new: Measured, tolerances: Tolerances, rate
     before, after = _rank(old.status), _rank(new.status)
     if after > before:
         said = new.message if isinstance(new, Record) else None
-        return [Comparison(case, None, "newly failing", old.status, new.status, note=one_line(said or ""))]
+        note, block = one_line(said or ""), _fails_at(old, new)
+        return [Comparison(case, None, "newly failing", old.status, new.status, block=block, note=note)]
     if after < before:
         # What failed and is now known to be beyond the method still does not run.
         verdict: Verdict = "newly passing" if new.status == "ok" else "same"
@@ -99,10 +100,21 @@ def _exactness(case: Case, old: Measured, new: Measured) -> Comparison | None:
         return Comparison(case, "bit_exact", "missing", was, now)
     if was == now:
         return Comparison(case, "bit_exact", "same", was, now)
-    # The backward goes down from the last block, so the highest one that differs is where it goes wrong.
-    rebuilt = (new.reconstruction if isinstance(new, Record) else None) or []
-    wrong = max((error.block for error in rebuilt if error.mismatched), default=None)
-    return Comparison(case, "bit_exact", "worse" if was else "better", was, now, block=wrong)
+    return Comparison(case, "bit_exact", "worse" if was else "better", was, now, block=_rebuilt_wrongly(new))
+
+
+def _rebuilt_wrongly(of: Measured) -> int | None:
+    """The backward goes down from the last block, so the highest one that differs is where it goes wrong."""
+    rebuilt = (of.reconstruction if isinstance(of, Record) else None) or []
+    return max((error.block for error in rebuilt if error.mismatched), default=None)
+
+
+def _fails_at(old: Measured, new: Measured) -> int | None:
+    """Where a case that fails goes wrong: what is measured of it all the same tells, if it used to be exact."""
+    block = _rebuilt_wrongly(new) if old.bit_exact else None
+    if block is None and old.gradient_error == 0 and isinstance(new, Record):
+        block = new.gradient_block
+    return block
 
 
 def _gradients(case: Case, old: Measured, new: Measured, tolerances: Tolerances) -> Comparison | None:

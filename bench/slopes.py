@@ -30,6 +30,11 @@ def between(
     ]
 
 
+def lineless(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured]) -> list[Case]:
+    """The series of which there is no verdict, since their points lay on no line before."""
+    return [before.series for before, _ in paired(old_of, new_of) if before.linear is False]
+
+
 def paired(old_of: Mapping[Case, Measured], new_of: Mapping[Case, Measured]) -> list[tuple[law.Law, law.Law]]:
     """The memory law of each series before and after, fitted on either side to the depths that both have."""
     both = [

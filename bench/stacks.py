@@ -44,6 +44,9 @@ class Stacks(msgspec.Struct, frozen=True):
     """Largest first."""
     peak_bytes: int
     peak: tuple[Site, ...]
+    uncompiled: bool = False
+    """Something of the case is compiled by torch.compile, and was run as it is written, since compiled code has no
+    lines: the bytes are those of that."""
 
 
 def trace(case: Case, *, threads: int, verify: bool = False) -> Stacks:

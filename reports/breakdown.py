@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import parts
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from bench.parts import PartName
 from reports import settings, units
 from reports.frame import AXES, method_rank
@@ -57,6 +57,9 @@ FIGURES: Final = (
     ),
     Figure("peak", "peak_bytes", "peak_parts"),
 )
+
+_VERSION = operator.itemgetter(*(axis for axis in METHOD_AXES if axis != "bits"))
+"""What may change where the bytes of a method are."""
 
 
 def held(row: Row, figure: Figure) -> dict[PartName, int] | None:
@@ -150,12 +153,13 @@ def _versions(members: Sequence[Row]) -> list[Row]:
     def worth(row: Row) -> tuple[Any, ...]:
         return has_parts(row), row["status"] != "ok", row["bits"] == PREFERRED_BITS, row["bits"] or 0, -row["seed"]
 
-    best: dict[tuple[str, str | None], Row] = {}
+    best: dict[tuple[Any, ...], Row] = {}
     for row in members:
-        key = row["method"], row["gamma"]
+        key = _VERSION(row)
         if has_parts(row) or row["status"] != "ok":
             best[key] = max(best.get(key, row), row, key=worth)
-    return sorted(best.values(), key=lambda row: method_rank(row["method"]))
+    cuts = operator.itemgetter(*WHOLE)
+    return sorted(best.values(), key=lambda row: (method_rank(row["method"]), [count or 0 for count in cuts(row)]))
 
 
 def _part(found: Mapping[PartName, int] | None, name: PartName, scale: units.ByteScale, *, counted: bool) -> Cell:

@@ -19,6 +19,7 @@ from bench.comparison import Comparison, Value, Verdict
 from bench.errors import EXIT_OK, EXIT_REGRESSION
 from bench.parts import Move
 from reports import checked, phrases
+from reports.values import LAW
 
 VERSION: Final = 1
 """Of the JSON line; another only where a field that is there means something else."""
@@ -76,7 +77,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     mismatch: list[str] = []
     """In what the two environments differ, where that was allowed."""
     ungated: list[str] = []
-    """What the run tells and the baseline does not, so that it is not compared until the baseline is renewed."""
+    """What is not compared: what the run tells and the baseline does not, and the memory law of a series whose points
+    are on no line in the baseline, `bits_per_activation of` its label."""
     comparisons: list[Compared] = []
 
 
@@ -92,7 +94,7 @@ def line(verdicts: Verdicts) -> str:
             suite=verdicts.suite,
             counts={name: counts[name] for name in get_args(Verdict)},
             mismatch=list(verdicts.mismatch),
-            ungated=list(verdicts.ungated),
+            ungated=[*verdicts.ungated, *(f"{LAW} of {series.label()}" for series in verdicts.lineless)],
             comparisons=[
                 _compared(comparison, axes, label, verdicts.reruns)
                 for case, found in itertools.groupby(verdicts.comparisons, key=lambda comparison: comparison.case)

@@ -139,14 +139,14 @@ def method_rank(name: str) -> tuple[int, str]:
 
 
 def grid_order(case: Case) -> tuple[object, ...]:
-    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l
-    and γ."""
+    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l,
+    γ, and into how many parts the work is cut."""
     return _point_order(_POINT(case)), _version_order(_VERSION(case))
 
 
 def _in_order(records: list[Record]) -> tuple[list[Record], list[int]]:
     """The records as `grid_order` has them, and the number of each one's group. Keys are made for what differs: many
-    records share a point of the grid, and all but a few their method, l and γ with others."""
+    records share a point of the grid, and all but a few their version of a method with others."""
     points, versions = list(map(_POINT, records)), list(map(_VERSION, records))
     place = {point: number for number, point in enumerate(sorted(set(points), key=_point_order))}
     within = {version: _version_order(version) for version in set(versions)}
@@ -159,9 +159,9 @@ def _point_order(point: tuple[Any, ...]) -> tuple[object, ...]:
     return tuple((value is not None, value) for value in point)
 
 
-def _version_order(version: tuple[str, int | None, str | None]) -> tuple[object, ...]:
-    method, bits, gamma_ = version
-    return method_rank(method), bits or 0, gamma.rank(gamma_)
+def _version_order(version: tuple[Any, ...]) -> tuple[object, ...]:
+    method, bits, gamma_, *cut = version
+    return method_rank(method), bits or 0, gamma.rank(gamma_), *(count or 0 for count in cut)
 
 
 def _field_dtypes() -> dict[str, str]:

@@ -29,7 +29,12 @@ def sheet(case: Case, told: Stacks, metric: Explained) -> Sheet:
 def lines(measured: Measured, told: Stacks, metric: Explained) -> Iterator[str]:
     """What is to be said where the case, run again, needs other bytes than it was measured with."""
     now, then = getattr(told, metric), getattr(measured, metric)
-    if now != then:
+    if told.uncompiled:
+        yield (
+            f"code compiled by torch.compile has no lines, so it was run as it is written: it takes "
+            f"{units.integer(now)} bytes then, and {units.integer(then)} in HEAD"
+        )
+    elif now != then:
         yield (
             f"run again with this code, it takes {units.integer(now)} bytes and not {units.integer(then)} as in HEAD: "
             f"the lines are of this code"

@@ -85,6 +85,9 @@ def _headline(verdicts: Verdicts) -> str:
         page += f"> The environments differ, which was allowed: {differing}\n\n"
     if verdicts.ungated:
         page += f"Not in the baseline yet, so not compared: {_code(', '.join(verdicts.ungated))}\n\n"
+    if verdicts.lineless:
+        told = _code(_shortened(values.series(verdicts.lineless, 1)))
+        page += f"On no line in depth in the baseline, so `{values.LAW}` is not compared: {told}\n\n"
     return page
 
 

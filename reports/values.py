@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from bench.case import Case
 from bench.comparison import Comparison, Value
 from bench.parts import Move
 from bench.tolerance import BYTES, Metric
 from reports import units
 
+LAW: Final[Metric] = "bits_per_activation"
+"""The memory law's."""
 _TIMES: Final = 2
 
 
@@ -20,7 +24,7 @@ def value(metric: Metric | None, of: Value) -> str:
         return units.yes_no(of)
     if metric in BYTES:
         return units.integer(int(of))
-    if metric == "bits_per_activation":
+    if metric == LAW:
         return units.bits(of)
     if metric == "rate_ratio":
         return units.ratio(of)
@@ -33,9 +37,16 @@ def change(of: Comparison) -> str:
     if of.metric in BYTES:
         by = _percent(of.old, of.new)
         return f"{ends} bytes{f' ({by})' if by else ''}"
-    if of.metric == "bits_per_activation" and isinstance(of.old, float) and isinstance(of.new, float):
+    if of.metric == LAW and isinstance(of.old, float) and isinstance(of.new, float):
         return f"{ends} bits per activation and block ({units.difference(of.new - of.old)})"
     return f"{ends} · 2^-l" if of.metric == "rounding_error" else ends
+
+
+def series(of: Sequence[Case], shown: int = 3) -> str:
+    """Their labels, the first few of them, and how many more there are."""
+    rest = len(of) - shown
+    more = [f"and {units.integer(rest)} more"] if rest > 0 else []
+    return "; ".join([*(case.label() for case in of[:shown]), *more])
 
 
 def moved(of: Move) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bdia.methods import METHODS
 from bench import gamma
+from bench.case import WHOLE
 from reports import settings, units
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
@@ -20,6 +21,8 @@ _PREFERRED = ("bdia", "bdia-naive", "bdia-stored", "checkpoint")
 PREFERRED_BITS = 9
 """Of which l, where there are several: the paper's for images."""
 _TELLING = ("depth", "width", "seq", "batch")
+_RESULTS = ("activation_bytes", "samples_per_second", "bit_exact", "gradient_error")
+"""What a case is measured for: one that failed and has one of these has a result all the same."""
 _SAME = 0.005
 """Two sizes that differ by no more than this share are called the same."""
 
@@ -51,6 +54,7 @@ def subject_of(found: Sequence[Row]) -> Row | None:
             row["group"] in beside,
             row["bits"] == PREFERRED_BITS,
             row["gamma"] == gamma.DEFAULT,
+            [row[axis] in (None, whole) for axis, whole in WHOLE.items()],
             -row["seed"],
         )
 
@@ -197,13 +201,20 @@ def _beyond_range(found: Sequence[Row]) -> str:
 
 
 def _failures(found: Sequence[Row]) -> str:
-    ends = Counter(row["status"] for row in found if row["status"] not in ("ok", "unsupported"))
-    if not ends:
-        return ""
-    said = ", ".join(f"{number} {status}" for status, number in ends.items())
-    return (
-        f"{sum(ends.values())} of {len(found)} cases {'has' if sum(ends.values()) == 1 else 'have'} no result ({said})"
-    )
+    """How many ended otherwise than well: those that have nothing to show, and those of which a part was measured."""
+    failed = [row for row in found if row["status"] not in ("ok", "unsupported")]
+    partly = [row for row in failed if any(row[field] is not None for field in _RESULTS)]
+    nothing = [row for row in failed if all(row[field] is None for field in _RESULTS)]
+    clauses = [_ended(nothing, len(found), ("has no result", "have no result"))] if nothing else []
+    if partly:
+        clauses.append(_ended(partly, len(found), ("was measured in part", "were measured in part")))
+    return " and ".join(clauses)
+
+
+def _ended(rows: Sequence[Row], of: int, did: tuple[str, str]) -> str:
+    """`4 of 20 cases have no result (3 oom, 1 timeout)`; `did` is for one, and for several."""
+    said = ", ".join(f"{number} {status}" for status, number in Counter(row["status"] for row in rows).items())
+    return f"{len(rows)} of {of} cases {did[len(rows) != 1]} ({said})"
 
 
 def _quantised(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 from torch.testing._internal.two_tensor import TwoTensor
 from zoo import ZOO, Specimen, loss_of
 
@@ -20,6 +21,7 @@ from bench.case import Case
 from bench.meters import MeterError, breakdown
 from bench.meters.level import level
 from bench.meters.memory import MemoryReading, measure_memory
+from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.trace import Event, Moment, Trace, Tracer
 from bench.workload import Workload, build
 
@@ -27,6 +29,7 @@ CPU = torch.device("cpu")
 DEPTH, WIDTH, SEQ, BATCH = 5, 24, 11, 3
 STATE = 4 * BATCH * SEQ * WIDTH
 """Bytes of one x of the gpt, fp32 [B, T, D]."""
+STATES = "residual_states"
 
 
 @pytest.fixture(autouse=True)
@@ -372,3 +375,50 @@ def test_the_parts_add_up_on_cuda(method: str) -> None:
     assert parts.total(reading.peak_parts) == reading.peak_bytes
     assert "other" not in reading.activation_parts
     assert "block" in reading.activation_parts
+
+
+class Asking(nn.Module):
+    """A block that adds a little of a gradient that it asks for in its forward, of something 64 times as wide as x."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Its own hooks keep what it saves from the method's: a backward before the forward's end finds it stored.
+        with torch.enable_grad(), saved_tensors_hooks(lambda saved: saved, lambda saved: saved):
+            wide = torch.cat([x.detach()] * 64, dim=-1).requires_grad_()
+            (gradient,) = torch.autograd.grad(wide.exp().sin().sum(), wide)
+        y: Tensor = self.block(x)
+        return y + 1e-6 * gradient[..., : x.shape[-1]]
+
+
+@pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia"])
+def test_gradients_asked_for_in_a_block_are_that_blocks(method: str) -> None:
+    """In its forward and as it is run again: what such a backward allocates is no head's."""
+    workload = gpt()
+    blocks = workload.model.transformer.h
+    blocks[2] = Asking(blocks[2])
+    found = read(Workload(workload.model, workload.batch, workload.loss, blocks=tuple(blocks)), method)
+    check_sums(found)
+    whole, plain = (parts.totals(each.activation_parts) for each in (found, read(gpt(), method)))
+    assert found.activation_parts is not None
+    # What the exp saved, its gradient and that of the sine: each 64 times x.
+    assert parts.flat(found.activation_parts)["block", 2] >= 3 * 64 * STATE
+    assert whole["head_and_loss"] <= plain["head_and_loss"]
+
+
+def test_a_second_forward_goes_on_counting() -> None:
+    """A loss of two forwards has twice as many calls, the second's after the first's: each holds states of its own, and
+    is rebuilt on its own account."""
+    workload = gpt()
+    once = workload.loss
+    twice = Workload(workload.model, workload.batch, lambda *given: once(*given) + once(*given))
+    found = read(twice, "standard")
+    check_sums(found)
+    assert found.activation_parts is not None
+    states = {block: nbytes for (part, block), nbytes in parts.flat(found.activation_parts).items() if part == STATES}
+    assert set(states) == set(range(2 * DEPTH))
+    rebuilt = measure_reconstruction(twice, "bdia", 9, seed=0)
+    assert [error.block for error in rebuilt.reconstruction] == list(range(2 * DEPTH))
+    assert rebuilt.bit_exact

@@ -156,6 +156,25 @@ def test_what_is_no_longer_exact_names_its_block() -> None:
     ]  # fmt: skip
 
 
+def test_a_case_that_newly_fails_names_its_block() -> None:
+    """What a backward that was refused rebuilt wrongly, or else its gradients, says where; of a case that never was
+    exact, and of one of which nothing else was measured, there is none."""
+    wrong = [BlockError(block, 0.1, 0.1, 0.1, mismatched) for block, mismatched in ((0, 5), (3, 2), (4, 0))]
+    right = [BlockError(block, 0.0, 0.0, 0.0, 0) for block in range(5)]
+
+    def block(exact: bool, **measured: object) -> int | None:
+        old = record(bit_exact=exact, gradient_error=0.0 if exact else 0.1)
+        (one,) = compare.compare([old], [record(status="error", **measured)])
+        assert one.verdict == "newly failing"
+        return one.block
+
+    assert block(True, reconstruction=wrong, gradient_block=2) == 3
+    assert block(True, reconstruction=right, gradient_block=2) == 2
+    assert block(True, reconstruction=right) is None
+    assert block(True) is None
+    assert block(False, reconstruction=wrong, gradient_block=2) is None
+
+
 @pytest.mark.parametrize(
     ("old", "new", "verdict"),
     [(0.7, 0.57, "same"), (0.7, 0.55, "worse"), (0.7, 0.9, "better"), (0.7, None, "missing"), (None, 0.7, None)],

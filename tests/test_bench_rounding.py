@@ -16,13 +16,15 @@ from workloads import translator
 
 import bdia.equations
 import bdia.updates
+import bench.meters.rounding
 from bdia import distributions
 from bdia.backprop import Step
 from bdia.methods import Method, get
 from bdia.updates import QuantisedBdia, State
 from bench.case import Case, Plan
+from bench.meters.level import level
 from bench.meters.loss import measure_loss
-from bench.meters.rounding import Rounding, RoundingReading, watch
+from bench.meters.rounding import PIECE, Rounding, RoundingReading, watch
 from bench.workload import Workload, build
 
 DEPTH = 4
@@ -219,3 +221,47 @@ def test_records_hold_it() -> None:
         assert (block is None) == (bits is None)
         if error is not None:
             assert 0.45 < error <= right(9, fields["max_abs"])
+
+
+@pytest.mark.parametrize("model", ["gpt", "vit"])
+def test_pieces_see_what_the_whole_does(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    """Looked at in pieces of some elements, each step has the error and the block that it has as a whole."""
+    sizes = {} if model == "gpt" else {"seq": None, "vocab": None}
+    workload = build(case(model=model, **sizes))
+    for gamma in ("0.5", "0.3"):
+        monkeypatch.setattr(bench.meters.rounding, "PIECE", 2**30)
+        whole = rounding(workload, "bdia-stored", gamma=gamma)
+        monkeypatch.setattr(bench.meters.rounding, "PIECE", 50)
+        assert rounding(workload, "bdia-stored", gamma=gamma) == whole
+
+
+def test_a_large_x_takes_no_more_memory_than_a_piece_does() -> None:
+    """However large x is, in either of its dimensions: what is held beside it is bounded by the pieces."""
+    for shape in ((2, 4 * PIECE), (4 * PIECE, 2)):
+        before, x, y, after = (torch.zeros(shape) for _ in range(4))
+        watcher = Rounding(2, HALF)
+        with level(torch.device("cpu")) as meter:
+            meter.mark("begin")
+            watcher.stepped(0, Step("block", x, (before, x), y, torch.full((1, 1), 0.5), (x, after)))
+            meter.mark("end")
+        assert watcher.reading() == RoundingReading(0.0, 0, None)
+        assert 0 < meter.rise("begin", "end") <= 16 * 8 * PIECE < 2 * 8 * x.numel() * 8
+
+
+def test_where_memory_runs_out_there_is_no_error(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field is None and a message says why; the losses are there, and any other error is one."""
+
+    def raising(error: Exception) -> None:
+        def refuse(self: Rounding, x: Tensor) -> Tensor:
+            raise error
+
+        monkeypatch.setattr(Rounding, "_units", refuse)
+
+    raising(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"))
+    found = measured(Plan(case(), frozenset()))
+    assert (found.status, found.message) == ("ok", "its arithmetic in float64 ran out of memory: no rounding error")
+    assert "rounding_error" not in found.fields or found.fields["rounding_error"] is None
+    assert found.fields["loss_method"] > 0
+    raising(RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        rounding(workload)

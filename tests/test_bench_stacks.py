@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import synthetic_records as made
 import torch
 from test_bench_breakdown import LEAK, Leaking, gpt, leaky
+from torch._dynamo.backends.registry import lookup_backend
+from torch._dynamo.utils import counters
 
 import bdia.models.gpt
 from bdia.methods import names
@@ -124,3 +127,51 @@ def test_the_table_is_short_and_adds_up() -> None:
     assert list(sites.lines(record, told, "activation_bytes")) == []
     (said,) = sites.lines(made.record(CASE, activation_bytes=290), told, "activation_bytes")
     assert "300 bytes and not 290" in said
+
+
+@pytest.fixture
+def _compiles_afresh() -> Iterator[None]:
+    """Nothing has been compiled before the test, and nothing is kept of what it compiles."""
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+    counters.clear()
+
+
+@pytest.mark.usefixtures("_compiles_afresh")
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("method", ["standard", "bdia"])
+def test_compiled_blocks_have_the_lines_of_uncompiled_ones(method: str) -> None:
+    """They run as they are written while lines are noted: the same sites, and marked."""
+    torch.set_num_threads(1)
+    plain = measure_sites(gpt(), method, **METHOD_OPTIONS)
+    assert not plain.uncompiled
+    workload = gpt()
+    runs = 0
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        compiled = lookup_backend("aot_eager")(graph, inputs)
+
+        def run(*args: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            return compiled(*args)
+
+        return run
+
+    for block in workload.model.transformer.h:
+        block.compile(backend=backend)
+    told = measure_sites(workload, method, **METHOD_OPTIONS)
+    assert told.uncompiled
+    assert (told.activation, told.peak) == (plain.activation, plain.peak)
+    # Compiled they were, in the three steps before.
+    assert runs == 3 * 5 * (2 if method == "bdia" else 1)
+
+
+def test_what_is_compiled_is_said_to_have_run_as_written() -> None:
+    """Its bytes are other ones than HEAD's for that reason."""
+    told = stacks.Stacks(activation_bytes=300, activation=(), peak_bytes=0, peak=(), uncompiled=True)
+    (said,) = sites.lines(made.record(CASE, activation_bytes=290), told, "activation_bytes")
+    assert said.startswith("code compiled by torch.compile has no lines")
+    assert "300 bytes then, and 290 in HEAD" in said

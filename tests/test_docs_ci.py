@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 import pytest
 import typer.main
-from synthetic_records import case
+from synthetic_records import case, record
 
 import cli
 from bench import baseline, errors, rerun, suite, tolerance
 from bench.check import Verdicts
 from bench.comparison import Comparison
+from bench.entry import entry
 from bench.parts import Move
 from reports import checked, ci
 
@@ -100,8 +101,9 @@ def test_the_exit_codes_of_the_page_are_the_commands() -> None:
     assert codes == own - {errors.EXIT_FAILED_CASE} | {129, 143}
 
 
-def test_a_failure_looks_as_on_the_page() -> None:
-    """The output that the page shows is what the code prints of those values."""
+def test_a_failure_looks_as_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output that the page shows is what the code prints of those values, in lines of a hundred columns at most."""
+    monkeypatch.setenv("COLUMNS", "100")
     side = {"part": "side_bits", "old": 495, "new": 3960}
     one, three = Move(first=1, last=1, **side), Move(first=1, last=3, **side)
     values: list[tuple[int | None, Any, float, float, tuple[Move, ...]]] = [
@@ -117,12 +119,14 @@ def test_a_failure_looks_as_on_the_page() -> None:
         for depth, metric, old, new, moves in values
     ]
     same = [Comparison(case(**GATE), "peak_bytes", "same", 1, 1)] * 10
-    reruns = {one.case: rerun.command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
+    measured = {one: entry(record(one)) for one in (case(depth=depth, **GATE) for depth in (2, 3, 5))}
+    reruns = rerun.commands("gate", comparisons, measured)
     (shown,) = blocks("")
     against = re.search(r"the working tree against (HEAD \(\w{12}\))", shown)
     assert against is not None
     found = Verdicts("the working tree", against[1], "gate", (*same, *comparisons), reruns)
     assert "\n".join(checked.lines(found)) == shown.rstrip("\n")
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:
@@ -169,7 +173,8 @@ TOOL = """\
 import json, os, shlex, sys
 def main():
     if sys.argv[1] == "check":
-        print(f"keep them with `{shlex.join(['bdia-bench', *sys.argv[1:5], '--update'])}`")
+        with open(os.environ["GITHUB_STEP_SUMMARY"], "a") as summary:
+            summary.write(shlex.join(["bdia-bench", *sys.argv[1:5], "--update"]))
     with open(os.environ["LOG"], "a") as log:
         log.write(json.dumps(sys.argv[1:]) + "\\n")
     sys.exit(int(os.environ[sys.argv[1].upper()]))
@@ -181,28 +186,35 @@ def main():
 )
 def test_the_gate_measures_and_checks(tmp_path: Path, run: int, check: int, code: int, calls: int) -> None:
     """`scripts/gate` measures with the code of its checkout, checks even where a case failed, ends with the check's
-    code or that of a run that came to nothing, and leaves no folder behind, nor advice that needs it; CI calls it."""
+    code or that of a run that came to nothing, and names one folder, which stays and begins anew; CI calls it."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "tmp").mkdir()
+    stale = tmp_path / "results" / "memory-gate" / "stale"
+    stale.mkdir(parents=True)
     script = tmp_path / "scripts" / "gate"
     script.write_text((ROOT / "scripts" / "gate").read_text())
     (tmp_path / "cli.py").write_text(TOOL)
     environ = os.environ | {
         "LOG": str(tmp_path / "log"), "RUN": str(run), "CHECK": str(check), "TMPDIR": str(tmp_path / "tmp"),
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }  # fmt: skip
     done = subprocess.run(
-        ["bash", str(script), "--junit", "x.xml"],
-        cwd=tempfile.gettempdir(), env=environ, stdout=subprocess.PIPE, text=True, check=False,
-    )  # fmt: skip
+        ["bash", str(script), "--junit", "x.xml"], cwd=tempfile.gettempdir(), env=environ, check=False
+    )
     assert done.returncode == code
-    assert done.stdout == "keep them with `scripts/gate --update`\n" * (calls - 1)
     made, *checks = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert made[:4] == ["run", "gate", "--device", "cpu"]
     assert len(checks) == calls - 1
     for words in checks:
         assert words == ["check", made[-1], "--baseline", "tests/memory-baseline.json", "--junit", "x.xml"]
         understood(words)
+        summary = (tmp_path / "summary.md").read_text()
+        assert summary == f"bdia-bench check {made[-1]} --baseline tests/memory-baseline.json --update"
+    # What the stand-in for a run does not make is gone; the run's folder is one of the checkout's, and out of git.
+    assert made[-1] == "results/memory-gate"
+    assert not stale.parent.exists()
+    assert "/results/" in (ROOT / ".gitignore").read_text().splitlines()
     assert not list((tmp_path / "tmp").iterdir())
     assert os.access(ROOT / "scripts" / "gate", os.X_OK)
     assert "\nscripts/gate\n" in (ROOT / ".ci" / "run").read_text()

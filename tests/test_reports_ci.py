@@ -56,6 +56,7 @@ def one_of_each() -> Verdicts:
         worse(case(bits=20), metric=None, verdict="same", old="unsupported", new="unsupported", moves=()),
         mismatch=("torch 2.13.0 there, 2.14.0 here",),
         ungated=("rounding_error",),
+        lineless=(case("standard", depth=None),),
     )
 
 
@@ -334,7 +335,9 @@ def test_the_line_holds_the_whole_verdict() -> None:
     assert found.counts == {
         "same": 2, "better": 1, "worse": 4, "missing": 1, "new": 1, "newly failing": 1, "newly passing": 1,
     }  # fmt: skip
-    assert (found.mismatch, found.ungated) == (["torch 2.13.0 there, 2.14.0 here"], ["rounding_error"])
+    assert found.mismatch == ["torch 2.13.0 there, 2.14.0 here"]
+    law = f"bits_per_activation of {case('standard', depth=None).label()}"
+    assert found.ungated == ["rounding_error", law]
     first, law, exact, gradient, failing, *_, known = found.comparisons
     assert (first.metric, first.old, first.new, first.where) == (
         "activation_bytes", 1000, 11000, "side_bits of blocks 1-11",

@@ -26,7 +26,7 @@ COMMANDS = {
     "figure": ["report", "BASE", "--figure", "memory-speed", "--figures", "FIGURES"],
     "compare": ["compare", "BASE", "BASE"],
     "compare with a leak": ["compare", "BASE", "LEAKING"],
-    "update": ["check", "BASE", "--baseline", "NEW", "--update"],
+    "update": ["check", "BASE", "--baseline", "NEW", "--update", "--allow-incomplete"],
     "check": ["check", "BASE", "--baseline", "BASELINE"],
     "check with a leak": ["check", "LEAKING", "--baseline", "BASELINE"],
 }
@@ -41,7 +41,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, dict[str, str]]:
         words = {word: str(folder / word.lower()) for word in ("BASE", "LEAKING", "BASELINE", "NEW", "FIGURES")}
         large_run.write(Path(words["BASE"]), large_run.records(count))
         large_run.write(Path(words["LEAKING"]), large_run.records(count, leaking="bdia"))
-        assert cli.execute(["check", words["BASE"], "--baseline", words["BASELINE"], "--update"]) == 0
+        assert (
+            cli.execute(["check", words["BASE"], "--baseline", words["BASELINE"], "--update", "--allow-incomplete"])
+            == 0
+        )
         found[count] = words
     return found
 

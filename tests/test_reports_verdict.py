@@ -41,6 +41,20 @@ def test_it_says_what_was_saved_and_what_it_cost() -> None:
     )
 
 
+def test_what_was_measured_in_part_is_not_without_a_result() -> None:
+    """A case that ran out of memory, or was skipped, after its memory was measured is told apart from one that has
+    nothing."""
+    records = synthetic.depth_suite((6, 12), ("standard", "bdia"))
+    records[0] = synthetic.failed(records[0].case(), "oom", "out of memory")
+    records[1] = msgspec.structs.replace(records[1], status="skipped")
+    text = verdict(frame(records))
+    assert text.endswith("; 1 of 4 cases has no result (1 oom) and 1 of 4 cases was measured in part (1 skipped).")
+    records[0] = msgspec.structs.replace(records[1], depth=6, method="standard", status="oom")
+    text = verdict(frame(records))
+    assert text.endswith("; 2 of 4 cases were measured in part (1 oom, 1 skipped).")
+    assert "no result" not in text
+
+
 def test_it_says_so_when_memory_is_lost() -> None:
     """More memory than standard is called more."""
     text = verdict(frame(synthetic.depth_suite((6,), ("standard", "bdia-stored"))))

@@ -17,7 +17,7 @@ from typing import Final
 from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
-from bdia.backprop import Kept, Watcher
+from bdia.backprop import Index, Kept, Watcher
 from bench.meters.lines import Lines
 from bench.meters.storages import storages
 from bench.meters.trace import Event, Running, Trace, note, running
@@ -79,7 +79,7 @@ class Survey(Watcher):
     @property
     def lines(self) -> AbstractContextManager[object]:
         """To be entered as well, where the lines of what is allocated are asked for."""
-        return nullcontext() if self._lines is None else self._lines
+        return nullcontext() if self._lines is None else self._lines.noting()
 
     def forwarded(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
@@ -101,7 +101,7 @@ class Survey(Watcher):
                 break
         self._now_under_way()
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
         self._note(x, ("residual_states", call))
 
     def gradients(self, gradients: Iterable[Tensor | None]) -> None:
@@ -146,17 +146,20 @@ class Survey(Watcher):
         self._from.append(_get_sequence_nr())
         self._under_way.append(self._inside[-1][0] if self._inside else None)
 
-    def _of(self, now: Running | None) -> Whose:
-        if now is None:
-            return OUTSIDE
-        kind, number = now
-        if kind == "optimizer":
-            return "optimizer_step", None
-        if kind == "call":
-            return "block", number
+    def _of(self, running: Sequence[Running]) -> Whose:
+        """Of the innermost that is anyone's: a node that no block's forward made may run inside a block's rerun."""
+        for kind, number in reversed(running):
+            if kind == "optimizer":
+                return "optimizer_step", None
+            call = number if kind == "call" else self._under_way_at(number)
+            if call is not None:
+                return "block", call
+        return OUTSIDE
+
+    def _under_way_at(self, number: int) -> int | None:
+        """The call that was under way when autograd gave this sequence number."""
         at = bisect.bisect_right(self._from, number) - 1
-        call = self._under_way[at] if at >= 0 else None
-        return OUTSIDE if call is None else ("block", call)
+        return self._under_way[at] if at >= 0 else None
 
 
 @dataclass

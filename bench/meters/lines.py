@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ class Lines(TorchFunctionMode):
     """Within it, a trace's allocations have their lines.
 
     Operators of a backward are C++, called from no line: theirs is that of the forward's operator that they belong to.
-    It only looks on: what is called is called as it would have been.
+    It only looks on: what is called is called as it would have been, but for what is compiled (see `noting`).
     """
 
     def __init__(self) -> None:
@@ -51,11 +51,28 @@ class Lines(TorchFunctionMode):
             self._of_node.setdefault(number, line)  # calls inside this one have been here before
         return result
 
-    def of(self, line: str | None, running: Running | None) -> str | None:
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """Lines are noted inside. What torch.compile compiles runs as it is written: compiled code has no lines, and
+        the compiler would trace this mode, and compile it in."""
+        with self._written(), self:
+            yield
+
+    @staticmethod
+    def _written() -> AbstractContextManager[object]:
+        return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+    def of(self, line: str | None, running: Sequence[Running]) -> str | None:
         """The line of an allocation: its own or, in a backward, its node's."""
-        if line is None and running is not None and running[0] == "node":
-            return self._of_node.get(running[1])
+        if line is None and running and running[-1][0] == "node":
+            return self._of_node.get(running[-1][1])
         return line
+
+
+def has_compiled() -> bool:
+    """Whether torch.compile has compiled anything in this process."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and dynamo.utils.counters["frames"]["ok"] > 0
 
 
 def _calling_line() -> str:

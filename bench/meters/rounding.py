@@ -8,7 +8,9 @@ block's output, and what is left of x₊ is the rounding of v. The nearest multi
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -18,9 +20,12 @@ from bdia.backprop import Step, Watcher
 from bdia.distributions import Gamma
 from bdia.methods import Method
 from bdia.updates import QuantisedBdia
+from bench.meters import is_out_of_memory
 
 OFF_GRID = 1.0
 """The error of an x that is no multiple of 2^-l, where it would be less: it was not rounded at all."""
+PIECE: Final = 2**18
+"""Elements of a step that are looked at together: a dozen of them in float64, 2 MiB each, however large x is."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class RoundingReading:
     rounding_block: int | None
     """The block of that step, as `reconstruction` numbers them: the first, of several."""
     message: str | None
-    """Where a state first is no multiple of 2^-l."""
+    """Where a state first is no multiple of 2^-l, or why there is no error."""
 
 
 class Rounding(Watcher):
@@ -43,33 +48,66 @@ class Rounding(Watcher):
         self._side_bits = distributions.side_bits(gamma)
         self._errors: dict[int, Tensor] = {}
         self._off_grid: dict[int, Tensor] = {}
+        self._starved = False
 
     def stepped(self, call: int, step: Step) -> None:
-        """Takes the step of block `call`. Nothing waits for the device."""
-        before, x = (None if held is None else self._units(held) for held in step.before)
-        after = self._units(_last(step.after))
+        """Takes the step of block `call`. Nothing waits for the device. Where memory runs out over it, which the case
+        itself had enough of, there is no error, and nothing further is looked at."""
+        if self._starved:
+            return
+        try:
+            self._errors[call], self._off_grid[call] = self._look(step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            self._starved = True
+
+    def _look(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The error of one step, and whether it led off the grid."""
+        before, x = step.before
         assert x is not None
-        y = self._units(step.y)
-        if before is None:  # (19): x_1 = x_0 + Q_l[h]
+        after = _last(step.after)
+        errors, off = [], []
+        for piece in _pieces(after.shape):
+            # γ is [B, 1, …, 1].
+            held = (None if one is None else one.expand(after.shape)[piece] for one in (before, step.gamma, step.given))
+            error, beside = self._look_at(x[piece], step.y[piece], after[piece], *held)
+            errors.append(error)
+            off.append(beside)
+        return torch.stack(errors).max(), torch.stack(off).any()
+
+    def _look_at(
+        self,
+        stream: Tensor,
+        y: Tensor,
+        stream_after: Tensor,
+        stream_before: Tensor | None,
+        gamma: Tensor | None,
+        given: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The same of a piece of it."""
+        x, after = self._units(stream), self._units(stream_after)
+        y = self._units(y)
+        if stream_before is None:  # (19): x_1 = x_0 + Q_l[h]
             first, v = x, y - x
         else:  # (21): x₊ = Q_l[γ(x₋ + s·2^-l)] + Q_l[v]
-            assert step.gamma is not None
-            gamma = step.gamma.double()
-            first = self._first(before, gamma)
+            assert gamma is not None
+            gamma = gamma.double()
+            first = self._first(self._units(stream_before), gamma)
             v = (1 - gamma) * x + (1 + gamma) * (y - x)
         errors = [(after - first - v).abs()]
         grid = [after]
-        if step.given is not None:  # (18): x_0 = Q_l[x_0]
-            errors.append((x - self._units(step.given)).abs())
+        if given is not None:  # (18): x_0 = Q_l[x_0]
+            errors.append((x - self._units(given)).abs())
             grid.append(x)
         off = [values != values.round() for values in grid]
-        self._errors[call] = torch.stack(
-            [_largest(error, beside) for error, beside in zip(errors, off, strict=True)]
-        ).max()
-        self._off_grid[call] = torch.stack([beside.any() for beside in off]).any()
+        largest = torch.stack([_largest(error, beside) for error, beside in zip(errors, off, strict=True)]).max()
+        return largest, torch.stack([beside.any() for beside in off]).any()
 
     def reading(self) -> RoundingReading | None:
         """What was seen; None where no step was."""
+        if self._starved:
+            return RoundingReading(None, None, "its arithmetic in float64 ran out of memory: no rounding error")
         if not self._errors:
             return None
         calls = sorted(self._errors)
@@ -110,6 +148,15 @@ def watch(method: Method, bits: int | None, gamma: Gamma) -> Rounding | None:
     if not issubclass(rule, QuantisedBdia) or rule.step is not QuantisedBdia.step:
         return None
     return Rounding(bits, gamma)
+
+
+def _pieces(shape: torch.Size) -> Iterator[tuple[slice, ...]]:
+    """Indices that cut a tensor of that shape along its longest dimension, into pieces of about `PIECE` elements."""
+    longest = max(range(len(shape)), key=lambda dim: shape[dim], default=0)
+    length = shape[longest] if shape else 1
+    each = max(1, PIECE * length // max(1, shape.numel()))
+    for start in range(0, max(1, length), each):
+        yield (*(slice(None),) * longest, slice(start, start + each)) if shape else ()
 
 
 def _largest(error: Tensor, off_grid: Tensor) -> Tensor:

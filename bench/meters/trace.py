@@ -42,7 +42,8 @@ class Event(NamedTuple):
     pointer: int
     nbytes: int
     level: int
-    running: Running | None = None
+    running: tuple[Running, ...] = ()
+    """The innermost last: a block that asks for gradients as it is run again has nodes of its own in another's."""
     line: str | None = None
     """`FILE:LINE` of the innermost `at_line` around it."""
 
@@ -94,7 +95,7 @@ def note(text: str) -> None:
 
 
 def running(kind: Kind, number: int) -> record_function:
-    """What is entered with it is running, unless something of a backward runs inside."""
+    """What is entered with it is running, and so is what runs inside."""
     return record_function(f"{_PREFIX}{kind} {number}")
 
 
@@ -109,7 +110,9 @@ def _trace(tree: list[_ProfilerEvent], device: torch.device) -> Trace:
     """Events of one thread keep their order where times are equal, as the sort is stable."""
     events: list[Event] = []
     moments: list[Moment] = []
-    pending: list[tuple[_ProfilerEvent, Running | None, str | None]] = [(event, None, None) for event in reversed(tree)]
+    pending: list[tuple[_ProfilerEvent, tuple[Running, ...], str | None]] = [
+        (event, (), None) for event in reversed(tree)
+    ]
     while pending:
         event, now, line = pending.pop()
         name = event.name
@@ -125,9 +128,10 @@ def _trace(tree: list[_ProfilerEvent], device: torch.device) -> Trace:
             elif kind == "line":
                 line = told
             else:
-                now = (cast("Kind", kind), int(told))
+                now = (*now, (cast("Kind", kind), int(told)))
         elif name.startswith(_NODE):
             number = cast("torch._C._profiler._ExtraFields_TorchOp", event.extra_fields).sequence_number
-            now = ("node", number) if 0 <= number < _NO_SEQUENCE else None
+            if 0 <= number < _NO_SEQUENCE:
+                now = (*now, ("node", number))
         pending.extend((child, now, line) for child in reversed(event.children))
     return Trace(sorted(events, key=lambda event: event.time_ns), sorted(moments))

@@ -38,16 +38,14 @@ def plot(view: select.View, axis: str) -> select.Plot:
         if row[axis] is not None:
             points.setdefault((row["method"], row[axis]), []).append(row)
     numbers = []
-    for (method, value), members in points.items():
+    for (_, value), members in points.items():
         measured = [row for row in members if _measured(row)]
         sizes = [row["activation_bytes"] for row in measured]
         if not measured and all(row["status"] == "ok" for row in members):
             continue
         numbers.append(
             {
-                "method": method,
-                "bits": members[0]["bits"],
-                "gamma": members[0]["gamma"],
+                **select.version(members[0]),
                 axis: value,
                 "status": "ok" if measured else members[0]["status"],
                 "activation_bytes": statistics.median_low(sizes) if sizes else None,

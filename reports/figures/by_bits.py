@@ -20,7 +20,7 @@ NEEDS = "reconstructions of one method at two or more l"
 def plot(view: select.View) -> select.Plot:
     """What `error_bits` shows: a row a method and l with the worst error of all blocks and seeds, and whether that
     l was within the exact range: `status` is `unsupported` where it was not. A method without l has one row."""
-    chosen = select.one_gamma(select.comparable(view, [], _rebuilt, by=["bits", "method"]))
+    chosen = select.one_gamma(select.one_cut(select.comparable(view, [], _rebuilt, by=["bits", "method"])))
     points: dict[tuple[str, int | None], list[Row]] = {}
     for row in chosen:
         if row["reconstruction"] is not None or (row["bits"] is not None and row["status"] != "ok"):
@@ -123,9 +123,7 @@ def _point(members: Sequence[Row]) -> dict[str, Any]:
     errors = [row["worst_max_abs_error"] for row in members if row["worst_max_abs_error"] is not None]
     beyond = [row["status"] for row in members if row["status"] != "ok"]
     return {
-        "method": first["method"],
-        "bits": first["bits"],
-        "gamma": first["gamma"],
+        **select.version(first),
         "status": beyond[0] if beyond else "ok",
         "seeds": len(errors),
         "worst_max_abs_error": max(errors, default=None),

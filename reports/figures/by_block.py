@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
@@ -43,16 +44,14 @@ def plot(view: select.View) -> select.Plot:
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in chosen:
         for entry in row["reconstruction"] or ():
-            key = (row["method"], row["bits"], row["gamma"], row["train_steps"], entry["block"])
+            key = (_version(row), row["train_steps"], entry["block"])
             series.setdefault(key, []).append(entry)
     numbers = []
-    for (method, bits, gamma, train_steps, block), members in series.items():
+    for (version, train_steps, block), members in series.items():
         errors = [entry["max_abs_error"] for entry in members if entry["max_abs_error"] is not None]
         numbers.append(
             {
-                "method": method,
-                "bits": bits,
-                "gamma": gamma,
+                **dict(zip(select.VERSION, version, strict=True)),
                 "train_steps": train_steps,
                 "block": block,
                 "seeds": len(members),
@@ -81,7 +80,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     points = select.required(chosen.numbers, NEEDS)
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
-        series.setdefault((row["method"], row["bits"], row["gamma"], row["train_steps"]), []).append(row)
+        series.setdefault((*_version(row), row["train_steps"]), []).append(row)
     errors = [row[f"{which}_max_abs_error"] for row in points for which in ("median", "lowest", "highest")]
     exact = [key for key, members in series.items() if any(row["median_max_abs_error"] == 0 for row in members)]
     steps = sorted({train_steps for *_, train_steps in series})
@@ -201,7 +200,7 @@ def _label(row: Row, points: Sequence[Row]) -> str:
     """The method, its inverse, and what tells this l and γ from the others of the method."""
     method = row["method"]
     others = [point for point in points if point["method"] == method]
-    told = [axis for axis in ("bits", "gamma") if len({point[axis] for point in others}) > 1]
+    told = [axis for axis in METHOD_AXES[1:] if len({point[axis] for point in others}) > 1]
     parts = (_INVERSES.get(method), *(f"{settings.name_of(axis)}={row[axis]}" for axis in told))
     said = ", ".join(part for part in parts if part)
     return f"{method}\n{said}" if said else method
@@ -210,11 +209,15 @@ def _label(row: Row, points: Sequence[Row]) -> str:
 def _chosen(view: select.View) -> Sequence[Row]:
     """The rows of the one setting that is drawn; of a sweep over γ or l, one a method."""
     chosen = select.comparable(view, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
-    for narrowed in (select.one_gamma, select.one_precision):
-        versions = {(row["method"], row["bits"], row["gamma"]) for row in chosen}
-        if max(Counter(method for method, _, _ in versions).values(), default=0) > _VERSIONS:
+    for narrowed in (select.one_cut, select.one_gamma, select.one_precision):
+        versions = set(map(_version, chosen))
+        if max(Counter(method for method, *_ in versions).values(), default=0) > _VERSIONS:
             chosen = narrowed(chosen)
     return chosen
+
+
+def _version(row: Row) -> tuple[Any, ...]:
+    return tuple(row[axis] for axis in select.VERSION)
 
 
 def _rebuilt(row: Row) -> bool:

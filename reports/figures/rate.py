@@ -62,7 +62,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     """`throughput` of what `plot` chose."""
     points = select.required(chosen.numbers, NEEDS)
-    along = str(chosen.numbers.columns[3])
+    along = str(chosen.numbers.columns[len(select.VERSION)])
     values = sorted({row[along] for row in points})
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -134,9 +134,7 @@ def _name_missing(ax: Axes, x: float, row: Row, look: style.Look) -> None:
 def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
     compared = [row for row in members if _compared(row)]
     return {
-        "method": members[0]["method"],
-        "bits": members[0]["bits"],
-        "gamma": members[0]["gamma"],
+        **select.version(members[0]),
         along: members[0][along],
         "status": "ok" if compared else members[0]["status"],
         "rounds": sum(len(row["step_seconds"]) for row in compared),

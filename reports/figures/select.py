@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench import gamma
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from bench.errors import UsageError
 from reports import settings
 from reports.frame import AXES
@@ -20,8 +20,11 @@ from reports.verdict import PREFERRED_BITS
 
 SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
-VERSION: Mapping[str, str] = {"method": "string", "bits": "Int64", "gamma": "string"}
+_WORDS = ("method", "gamma")
+VERSION: Mapping[str, str] = {axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES}
 """The columns that begin the plotted numbers of a line."""
+CUTS = tuple(axis for axis in METHOD_AXES if axis in WHOLE)
+"""Of the method's own axes, those that cut its work into parts."""
 _POINT_AXES = tuple(axis for axis in AXES if axis not in (*METHOD_AXES, "seed"))
 _POINT = itemgetter(*_POINT_AXES)
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
@@ -31,7 +34,7 @@ _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 class View:
     """The rows of a frame by their points of the grid: made once, for all the figures that choose from it.
 
-    Rows of one point are equal in all axes but method, l, γ and seed, in which no setting differs from another."""
+    Rows of one point are equal in all axes but the method, its own and the seed, which tell no setting from another."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
         self.rows: Sequence[Row] = rows_of(frame)
@@ -53,7 +56,7 @@ class Plot:
 
 
 def comparable(view: View, along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]) -> list[Row]:
-    """The rows of one setting: equal in all axes but method, l, γ, seed and those of `along`.
+    """The rows of one setting: equal in all axes but the method, its own, the seed and those of `along`.
 
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
@@ -83,8 +86,22 @@ def row_size(row: Row) -> Iterable[int]:
 
 
 def one_version(rows: Sequence[Row]) -> list[Row]:
-    """The rows with one l and one γ a method."""
-    return one_precision(one_gamma(rows))
+    """The rows with one l and one γ a method, and its work in one number of parts."""
+    return one_precision(one_gamma(one_cut(rows)))
+
+
+def version(row: Row) -> dict[str, Any]:
+    """The row's values of the columns `VERSION`."""
+    return {axis: row[axis] for axis in VERSION}
+
+
+def one_cut(rows: Sequence[Row]) -> list[Row]:
+    """The rows with one number of parts a method: whole batches and no block kept, else the fewest that were
+    measured, else the fewest."""
+    found = list(rows)
+    for axis in CUTS:
+        found = _one_value(found, axis, WHOLE[axis], lambda count: -count)
+    return found
 
 
 def one_precision(rows: Sequence[Row]) -> list[Row]:

@@ -42,7 +42,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     """`memory_speed` of what `plot` chose."""
     points = select.required(chosen.numbers, NEEDS)
-    along = str(chosen.numbers.columns[3])
+    along = str(chosen.numbers.columns[len(select.VERSION)])
     unit = units.ByteScale.of(row["activation_bytes"] for row in points)
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
