@@ -20,12 +20,13 @@ from bdia.arguments import first_parameter, split
 from bdia.blocks import find_chains, given_chains, owners
 from bdia.chain import Chain, Layout
 from bdia.compiled import CompiledForward
+from bdia.dial import Dial
 from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError, TapeError
 from bdia.gamma import GammaSource
 from bdia.handle import Handle
 from bdia.methods import Method
-from bdia.options import check_choice, checked_method, layout_of, refuse_tensor_parallel, rule_of
+from bdia.options import check_choice, checked_method, layout_of, refuse_mixing_samples, refuse_tensor_parallel, rule_of
 from bdia.updates import QuantisedEuler
 
 Blocks = Iterable[nn.Module | Sequence[nn.Module]]
@@ -44,6 +45,8 @@ def attach(
     verify: bool = False,
     on_overflow: Literal["raise", "store"] = "raise",
     inference: Literal["plain", "quantised"] = "plain",
+    keep: int = 0,
+    micro_batches: int = 1,
 ) -> Handle:
     """Trains the residual blocks of `model` with `method`, until `detach()`.
 
@@ -71,6 +74,10 @@ def attach(
             HeadroomError when it ends. `store` keeps the state before each such step as it is, stays exact, and counts
             the forwards in `Handle.overflows`; it waits for the device at each block.
         inference: `plain` leaves eval mode as it is (11); `quantised` rounds the stream there too (22).
+        keep: so many of the last blocks keep their graph instead of being rerun in the backward: memory for speed, the
+            same function and the same gradients, bit for bit.
+        micro_batches: into how many parts the batch is cut inside each block, in forward, rerun and backward alike, so
+            that the memory one block works in shrinks as many times. Blocks must treat samples apart from each other.
 
     Raises:
         MethodError: unknown method, an impossible pair of rule and strategy, γ that cannot be reversed, l out of range.
@@ -80,6 +87,7 @@ def attach(
     distribution = distributions.parse(gamma)
     rule = rule_of(chosen, bits, distribution, gamma_given=gamma is not None)
     strategy = chosen.make_strategy()
+    dial = Dial(keep, micro_batches)
     check_choice("on_overflow", on_overflow, ("raise", "store"))
     check_choice("inference", inference, ("plain", "quantised"))
     if verify and not (chosen.reversible and rule.exact):
@@ -92,6 +100,9 @@ def attach(
     names = {id(module): name for name, module in model.named_modules()}
     running = [owners(model, chain) for chain in chains]
     _refuse_taken([module for chain, around in zip(chains, running, strict=True) for module in (*around, *chain)])
+    if dial.micro_batches > 1:
+        refuse_mixing_samples(chains, names)
+    kept = dial.kept_by([len(chain) for chain in chains])
     made, patches = [], []
     for number, (blocks_of, around) in enumerate(zip(chains, running, strict=True)):
         labels = tuple(names.get(id(block), type(block).__name__) for block in blocks_of)
@@ -100,10 +111,12 @@ def attach(
             rule,
             strategy,
             GammaSource(seed, distribution, number, rank),
-            layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma else Layout(),
+            layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma or dial.micro_batches > 1 else Layout(),
             inference=QuantisedEuler(bits) if inference == "quantised" else None,
             stores_overflow=on_overflow == "store",
             verify=verify,
+            keep=kept[number],
+            micro_batches=dial.micro_batches,
         )
         made.append(chain)
         patches += [Patch(owner, AttachedOwner(owner, chain, outermost=owner is around[-1])) for owner in around]

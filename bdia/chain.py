@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
-from bdia.backprop import Numbered, Strategy
+from bdia.backprop import Index, Numbered, Recording, Strategy
 from bdia.backprop.checks import Checks
+from bdia.backprop.lanes import Lanes
 from bdia.backprop.stored import Stored
 from bdia.errors import HeadroomError
 from bdia.gamma import GammaSource
@@ -40,6 +41,8 @@ class Chain:
         inference: Rule | None,
         stores_overflow: bool,
         verify: bool,
+        keep: int,
+        micro_batches: int,
     ) -> None:
         self.names = names
         self.rule = rule
@@ -54,6 +57,9 @@ class Chain:
         """Whether any of its blocks was ever called in a forward that trains."""
         self.overflows = 0
         """Forwards that left the exact range and were stored where they did."""
+        self.keep = keep
+        """How many of its last blocks keep their graph."""
+        self.micro_batches = micro_batches
         self._strategy = strategy
         self._stores_overflow = stores_overflow
         self._checks: Checks = "verify" if verify else "checksum"
@@ -82,17 +88,32 @@ class Chain:
         """Begins a forward. Without grad mode the rule runs all the same, and nothing is kept."""
         rule = self.rule if training or self.inference is None else self.inference
         strategy = self._strategy if training and torch.is_grad_enabled() else Stored()
+        micro_batches = self.micro_batches if training else 1
         passage = Passage(
             rule,
-            strategy.begin(rule, checks=self._checks if self.guarded else "off", watcher=self.watcher),
+            self._begin(strategy, rule, micro_batches),
+            self._begin(Stored(), rule, micro_batches),
+            keep_from=len(self.names) - self.keep if self.keep else None,
             draw=lambda: self.gamma.begin(len(self.names), self.layout.batch_dim),
             watcher=self.watcher,
             least_dims=self.layout.least_dims,
+            by_sample=rule.draws_gamma or micro_batches > 1,
             stores_overflow=self._stores_overflow,
             isolates=training and torch.is_grad_enabled(),
         )
         self._open.append(passage)
         return passage
+
+    def _begin(self, strategy: Strategy, rule: Rule, micro_batches: int) -> Recording:
+        checks: Checks = self._checks if self.guarded else "off"
+        watcher = self.watcher
+        if micro_batches == 1:
+            return strategy.begin(rule, checks=checks, watcher=watcher)
+
+        def begin(index: Index) -> Recording:
+            return strategy.begin(rule, checks=checks, watcher=None if watcher is None else watcher.part(index))
+
+        return Lanes(begin, micro_batches, self.layout.batch_dim)
 
     def drop(self, passage: Passage) -> None:
         """Ends a forward, whichever way it went."""

@@ -48,6 +48,11 @@ class Method:
     def make_strategy(self) -> Strategy:
         return cast("Strategy", _resolve(self.strategy)())
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether the backward runs blocks again: what `keep` spares, and where `micro_batches` saves."""
+        return self.strategy != STORED
+
     def twin(self) -> Method:
         """The same rule with stored activations: the reference for `gradient_error`."""
         return replace(self, name=f"{self.name}'s stored twin", strategy=STORED, reversible=False, summary="reference")

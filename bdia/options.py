@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bdia.blocks import batch_dim as find_batch_dim
 from bdia.chain import Layout
@@ -80,3 +81,16 @@ def refuse_tensor_parallel(model: nn.Module, chains: Sequence[Sequence[nn.Module
             "the weights are sharded for tensor parallelism, where processes share their samples and must share their "
             "γ: say which data-parallel replica this is with rank="
         )
+
+
+def refuse_mixing_samples(chains: Sequence[Sequence[nn.Module]], names: Mapping[int, str]) -> None:
+    """Refuses blocks that take statistics over the batch, which would be those of a part of it.
+
+    Raises: AttachError.
+    """
+    for part in (part for chain in chains for block in chain for part in block.modules()):
+        if isinstance(part, _BatchNorm):
+            raise AttachError(
+                f"{names.get(id(part), 'a block')} is a {type(part).__name__}, which normalises over the batch: "
+                f"micro_batches would have it normalise over parts; use micro_batches=1"
+            )

@@ -32,25 +32,32 @@ class Summary:
 
 
 class Passage:
-    """One forward through a chain."""
+    """One forward through a chain: recorded by `recording` up to call number `keep_from`, and from there on by
+    `keeping`, which stores all."""
 
     def __init__(
         self,
         rule: Rule,
         recording: Recording,
+        keeping: Recording,
         *,
+        keep_from: int | None,
         draw: Callable[[], GammaDraw],
         watcher: Numbered | None,
         least_dims: int,
+        by_sample: bool,
         stores_overflow: bool,
         isolates: bool,
     ) -> None:
         self._rule = rule
-        self._recording = recording
+        self._recordings = [recording]
+        self._keeping = keeping
+        self._keep_from = keep_from
         self._begin_draw = draw
         self._draw: GammaDraw | None = None
         self._watcher = watcher
         self._least_dims = least_dims
+        self._by_sample = by_sample
         self._stores_overflow = stores_overflow and rule.bits is not None
         self._isolates = isolates and rule.chained
         self._state: State | None = None
@@ -82,7 +89,11 @@ class Passage:
             work.isolate()
         gamma = self._next_gamma(x)
         version = _version(x)
-        y = self._recording.run(work, x, gamma)
+        if self._keep_from is not None and self._calls >= self._keep_from:
+            self._keep_on()
+            if self._watcher is not None and number is not None:
+                self._watcher.spared(number)
+        y = self._recordings[-1].run(work, x, gamma)
         if self._rule.chained and _version(x) != version:
             raise TapeError(f"{name} changes its x in place, and the chain still needs it: write x = x + …, not x += …")
         self._state, kept = self._rule.step(state, y, gamma)
@@ -90,10 +101,10 @@ class Passage:
             self._watcher.stepped(number, name, given, state, y, gamma, self._state)
         self._note_maximum(self._state)
         if self._stores_overflow and not self._step_is_exact():
-            self._recording.keep_state(state)
+            self._recordings[-1].keep_state(state)
             self._stored_calls += 1
         else:
-            self._recording.keep(kept)
+            self._recordings[-1].keep(kept)
         self._calls += 1
         output = stream = self._rule.output(self._state)
         if self._model_dtype is not None:
@@ -109,20 +120,34 @@ class Passage:
         """Ends the forward; one synchronisation, for the maxima of the stream. None where no block was called."""
         if self._state is None:
             return None
-        self._recording.close(self._state, self._versions)
+        self._recordings[-1].close(self._state, self._versions)
         bits, room = self._rule.bits, None
         if bits is not None and self._maxima:
             room = headroom(torch.stack(self._maxima).tolist(), bits, self._rule.reach)
-        return Summary(self._recording.side_bytes, self._recording.rng_bytes, room, self._stored_calls)
+        side_bytes = sum(recording.side_bytes for recording in self._recordings)
+        rng_bytes = sum(recording.rng_bytes for recording in self._recordings)
+        return Summary(side_bytes, rng_bytes, room, self._stored_calls)
+
+    def _keep_on(self) -> None:
+        """Has the call be recorded as one that keeps its graph. What is rebuilt begins with the state as it was before
+        the first such call."""
+        if self._recordings[-1] is self._keeping:
+            return
+        if self._calls and self._state is not None:
+            self._recordings[-1].close(self._state, self._versions)
+            self._recordings.append(self._keeping)
+        else:
+            self._recordings = [self._keeping]
 
     def _check_samples(self, name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
-        if not self._rule.draws_gamma:
+        if not self._by_sample:
             return
         refuse_packed(name, x, kwargs)
         if x.dim() < self._least_dims:
             raise TapeError(
                 f"{name} was given x of shape {tuple(x.shape)}, one sample without a batch where x has at least "
-                f"{self._least_dims} dimensions: γ is drawn per sample; add one, or attach with another batch_dim"
+                f"{self._least_dims} dimensions: γ is drawn by sample, as micro-batches are cut; add one, or attach "
+                f"with another batch_dim"
             )
 
     def _next_gamma(self, x: Tensor) -> Tensor | None:

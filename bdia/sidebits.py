@@ -50,6 +50,8 @@ def pack(side: Tensor, bits: int = 1) -> SideBits:
     flat = side.contiguous().view(torch.uint8).view(-1)
     if flat.numel() % 8:
         flat = torch.nn.functional.pad(flat, (0, 8 - flat.numel() % 8))
+    elif flat.storage_offset() % 8:  # a part of a batch: eight bytes are read as one word only where words begin
+        flat = flat.clone()
     if bits == 1:
         return SideBits(_gather(flat)[None], side.shape)
     planes = [_gather(flat.bitwise_right_shift(place).bitwise_and_(1)) for place in range(bits)]

@@ -112,7 +112,7 @@ def _measure(request: Request, say: Callable[[str], None]) -> Sides:
             raise UsageError(f"{name} has no cli.py, so there is nothing to run: give a later commit")
         words = _words(request, found, tree, name)
         if not found.own or found.top == ROOT:
-            suite.load(request.suite)
+            suite.load(request.suite, replaced=request.axes)
         for axis, text in request.axes.items():
             axes.parse(axis, text)
         out = temporary if request.out is None else Path.cwd() / request.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import bdia
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method
 from bench import resolve
@@ -22,6 +23,7 @@ def attach(
     bits: int | None = None,
     gamma: float | str | Gamma | None = None,
     verify: bool = False,
+    dial: Dial = WHOLE,
 ) -> bdia.Handle:
     """`bdia.attach` to the workload's blocks; `bits` and `gamma` are None for a method without them.
 
@@ -29,7 +31,8 @@ def attach(
     """
     given: dict[str, Any] = {} if bits is None else {"bits": bits}
     return bdia.attach(
-        workload.model, method, seed=seed, gamma=gamma, blocks=workload.blocks, verify=verify, **given
+        workload.model, method, seed=seed, gamma=gamma, blocks=workload.blocks, verify=verify, keep=dial.keep,
+        micro_batches=dial.micro_batches, **given,
     )  # fmt: skip
 
 
@@ -39,5 +42,5 @@ def attach_planned(workload: Workload, plan: Plan, *, twin: bool = False) -> bdi
     Raises: whatever `bdia.attach` does; UsageError for a method that is none.
     """
     case, method = plan.case, resolve.method(plan.case.method)
-    chosen, verify = (method.twin(), False) if twin else (method, plan.verify)
-    return attach(workload, chosen, seed=case.seed, bits=case.bits, gamma=case.gamma, verify=verify)
+    chosen, verify, dial = (method.twin(), False, case.dial.stored) if twin else (method, plan.verify, case.dial)
+    return attach(workload, chosen, seed=case.seed, bits=case.bits, gamma=case.gamma, verify=verify, dial=dial)

@@ -6,7 +6,6 @@ run renews the cases of its own and leaves the others as they are, byte for byte
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import compare, store
+from bench import compare, files, rerun, starts, store
 from bench.case import Case
 from bench.comparison import Comparison, Measured, by_case
 from bench.entry import Entry, entry, order, renewed
 from bench.environment import Environment
 from bench.environment import key as environment_key
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
-from bench.record import SCHEMA_VERSION, UNREADABLE, Record
+from bench.record import SCHEMA_VERSION, UNMEASURED, UNREADABLE, Record
 from bench.tolerance import Tolerances
 
 EnvironmentKey = Mapping[str, str | int | None]
@@ -85,8 +84,12 @@ class StoredRun:
     tolerance: Mapping[str, str]
     """What that suite said when it was run."""
     messages: list[str]
-    """One line for each line of its results that had to be left out, and for each way in which a later start was
-    in another environment."""
+    """One line for each line of its results that had to be left out, for each way in which a later start was in
+    another environment, and one where not all is measured."""
+    absent: Sequence[str] = ()
+    """The cases that are still to be measured, as `Case.text` has them."""
+    going_on: str = ""
+    """The command that does so."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class Update:
     created: bool
     """There was no baseline of this environment before."""
     cases: int
+    failed: tuple[Entry, ...]
+    """Its cases that failed, and will pass as long as they do."""
     changes: tuple[Comparison, ...]
     """The old one against the new one, without what stays the same; empty where `created`."""
     lines: int
@@ -120,8 +125,13 @@ def load(directory: Path) -> StoredRun:
         raise UsageError(f"{directory / store.RUN}: not a run's environment ({error}); measure again") from error
     suite = next((word for word in run.arguments if word.endswith(".toml")), run.suite)
     key = environment_key(ran_on)
+    absent = starts.absent(run, stored.records)
+    going_on = rerun.going_on((run.resumed[-1] if run.resumed else run).arguments, directory)
     messages = [*stored.messages, *_mixed(directory, run, key)]
-    return StoredRun(stored.records, msgspec.to_builtins(run), key, suite, run.tolerance, messages)
+    if absent:
+        messages.append(f"{directory} lacks {len(absent)} of the cases that it is of; go on with: {going_on}")
+    about = msgspec.to_builtins(run)
+    return StoredRun(stored.records, about, key, suite, run.tolerance, messages, absent, going_on)
 
 
 def of_run(
@@ -180,9 +190,10 @@ def update(
     before = read(path).sections if path.exists() else ()
     old = Baseline(before).of(environment)
     others = tuple(one for one in before if one is not old)
+    failed = tuple(one for one in new.cases if one.status in UNMEASURED)
     if old is None:
         _replace(path, Baseline((*others, new)).text())
-        return Update(created=True, cases=len(new.cases), changes=(), lines=0, others=len(others))
+        return Update(True, len(new.cases), failed, changes=(), lines=0, others=len(others))
     was = {one.case(): one for one in old.cases}
     now = {one.case(): one for one in new.cases}
     now = {case: renewed(was.get(case), one, rates is not None) for case, one in now.items()}
@@ -192,7 +203,7 @@ def update(
     changes = tuple(comparison for comparison in compared if comparison.verdict != "same")
     told = {comparison.case for comparison in changes}
     changed = sum(one != was.get(case) for case, one in now.items() if case not in told)
-    return Update(created=False, cases=len(new.cases), changes=changes, lines=changed, others=len(others))
+    return Update(False, len(new.cases), failed, changes=changes, lines=changed, others=len(others))
 
 
 def differences(old: EnvironmentKey, new: EnvironmentKey, where: tuple[str, str] = ("there", "here")) -> list[str]:
@@ -279,14 +290,10 @@ def _mixed(directory: Path, run: store.Run, key: EnvironmentKey) -> list[str]:
 
 def _replace(path: Path, text: str) -> None:
     target = path.resolve()
-    temporary = target.with_name(f".{target.name}.new")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(target)
+        files.replace(target, text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise UsageError(
             f"cannot write the baseline {path} ({error.strerror}): name a file in a folder you can write"
         ) from error

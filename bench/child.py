@@ -121,12 +121,12 @@ def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tu
     unsupported, note = _look(workload, plan, fields)
     # Beyond the exact range the error is measured, so there is nothing to hold it to.
     verify = plan.verify and unsupported is None
-    options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify}
+    options: dict[str, Any] = {"seed": case.seed, "gamma": case.gamma, "verify": verify, "dial": case.dial}
     if "reconstruction" in plan.measure:
         begin("measuring reconstruction")
         torch.manual_seed(case.seed)
         reading = measure_reconstruction(workload, method, case.bits, **options)
-        fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction)
+        fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction) or None
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
             note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
@@ -167,8 +167,9 @@ def _stacks(plan: Plan) -> Finished:
     case = plan.case
     try:
         found = measure_sites(
-            build(case), resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma, verify=plan.verify
-        )
+            build(case), resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma, verify=plan.verify,
+            dial=case.dial,
+        )  # fmt: skip
     except Exception as error:  # whatever a model or a method raises is one line
         return Finished(0, {}, *diagnosis(error))
     return Finished(0, msgspec.to_builtins(found))
@@ -183,7 +184,9 @@ def _look(workload: Workload, plan: Plan, fields: Fields) -> tuple[str | None, s
     case is unsupported, and a note on the rounding, or None for each."""
     case = plan.case
     torch.manual_seed(case.seed)
-    reading = measure_loss(workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma)
+    reading = measure_loss(
+        workload, resolve.method(case.method), case.bits, seed=case.seed, gamma=case.gamma, dial=case.dial
+    )
     fields["loss"] = fields["loss_method"] = reading.loss_method
     fields["loss_plain"] = reading.loss_plain
     fields["stream_dtype"], fields["stream_elements"] = reading.stream_dtype, reading.stream_elements

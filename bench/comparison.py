@@ -6,8 +6,9 @@ Imports no torch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from bench import law, parts
@@ -122,10 +123,11 @@ def by_case(measured: Iterable[Measured]) -> dict[Case, Measured]:
     return {one.case(): one for one in measured}
 
 
-def counted(comparisons: Iterable[Comparison]) -> str:
-    """How many of each verdict, the commonest first, such as `44 same, 1 worse`; empty where there is none."""
+def counted(comparisons: Iterable[Comparison], words: Mapping[str, str] = MappingProxyType({})) -> str:
+    """How many of each verdict, the commonest first, such as `44 same, 1 worse`; empty where there is none. `words` has
+    other words for verdicts."""
     counts = Counter(comparison.verdict for comparison in comparisons)
-    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    return ", ".join(f"{count} {words.get(verdict, verdict)}" for verdict, count in counts.most_common())
 
 
 def size(measured: Measured, metric: Metric) -> int | None:

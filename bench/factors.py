@@ -19,9 +19,9 @@ from bench.errors import UsageError
 
 ORDER: Final = (
     "model", "dtype", "device", "width", "heads", "seq", "batch", "vocab", "depth", "train_steps", "seed",
-    "method", "bits", "gamma",
+    "loss_chunks", "method", "bits", "gamma", "micro_batches", "keep", "accumulate",
 )  # fmt: skip
-"""The slowest axis first, so that the points that differ only in method, bits and gamma are neighbours."""
+"""The slowest axis first, so that the points that differ only in the method and what is its own are neighbours."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 
 from bdia import distributions
 from bdia.backprop import rng
+from bdia.dial import Dial
 from bdia.distributions import Gamma
 from bdia.methods import STORED, Method
 from bench import resolve
@@ -74,6 +75,8 @@ def measure(
     gamma: float | str | Gamma | None = None,
     seed: int = 0,
     verify: bool = False,
+    keep: int = 0,
+    micro_batches: int = 1,
 ) -> Result:
     """Measures `workload` under `method`: memory, reconstruction, gradients, loss.
 
@@ -89,6 +92,8 @@ def measure(
         gamma: the distribution of γ, as `bdia.attach` takes it; no matter to methods that draw none.
         seed: of γ, and of torch's generator before each forward.
         verify: compare every activation as it is rebuilt, as `bdia.attach` does; memory is measured with it.
+        keep: so many of the last blocks keep their graph, as in `bdia.attach`.
+        micro_batches: parts that the batch is cut into inside each block, as in `bdia.attach`.
 
     Raises: whatever `bdia.attach` or the workload raises, HeadroomError beyond the exact range among it; UsageError for
     a workload that will not do; MeterError where memory cannot be known exactly.
@@ -99,6 +104,7 @@ def measure(
         bits=bits if chosen.quantised else None,
         gamma=distributions.parse(gamma) if chosen.draws_gamma else None,
         verify=verify,
+        dial=Dial(keep, micro_batches),
     )
     device = workload.device
     before = rng.state_of(device)
@@ -118,13 +124,14 @@ class _Options:
     bits: int | None
     gamma: Gamma | None
     verify: bool
+    dial: Dial
 
 
 def _measure(workload: Workload, method: Method, options: _Options, snapshot: Snapshot) -> Result:
     asked: dict[str, Any] = vars(options)
     unverified = asked | {"verify": False}
     torch.manual_seed(options.seed)
-    losses = measure_loss(workload, method, options.bits, seed=options.seed, gamma=options.gamma)
+    losses = measure_loss(workload, method, options.bits, seed=options.seed, gamma=options.gamma, dial=options.dial)
     snapshot.weights()
     torch.manual_seed(options.seed)
     with attach(workload, method, **asked) as handle:
@@ -159,7 +166,7 @@ def _measure(workload: Workload, method: Method, options: _Options, snapshot: Sn
         loss_method=losses.loss_method,
         max_abs=None if losses.headroom is None else losses.headroom.max_abs,
         largest_bits=None if losses.headroom is None else losses.headroom.largest_bits,
-        reconstruction=None if rebuilt is None else tuple(rebuilt.reconstruction),
+        reconstruction=None if rebuilt is None else tuple(rebuilt.reconstruction) or None,
         bit_exact=None if rebuilt is None else rebuilt.bit_exact,
         gradient_error=None if gradients is None else gradients.gradient_error,
         gradient_block=None if gradients is None else gradients.gradient_block,

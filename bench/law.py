@@ -6,7 +6,8 @@ element of the residual stream and block, the unit in which its floors are known
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Protocol
@@ -20,6 +21,9 @@ from bench.case import Case
 DEVIATION_BITS: Final = Fraction(1, 100)
 """How far a point may lie off the line: a share of what the blocks add or, if more, of one bit an activation each."""
 WIDTHS: Final = {"float32": 32, "bfloat16": 16, "float16": 16}
+
+
+_BUT_THE_DEPTH = operator.attrgetter(*(axis for axis in Case.__struct_fields__ if axis != "depth"))
 
 
 class Measured(Protocol):
@@ -77,14 +81,15 @@ class Law:
 
 def laws(measured: Iterable[Measured]) -> list[Law]:
     """A law for each set of cases equal in all but depth, of two or more depths, in the order of their first case."""
-    found: dict[Case, dict[int, Measured]] = {}
+    found: dict[tuple[object, ...], tuple[Case, dict[int, Measured]]] = {}
     for one in measured:
+        if one.activation_bytes is None or not one.stream_elements:
+            continue
         case = one.case()
-        if case.depth is not None and one.activation_bytes is not None and one.stream_elements:
-            found.setdefault(series(case), {})[case.depth] = one
-    return [
-        _fit(case, [points[depth] for depth in sorted(points)]) for case, points in found.items() if len(points) > 1
-    ]
+        if case.depth is not None:
+            _, points = found.setdefault(_BUT_THE_DEPTH(case), (case, {}))
+            points[case.depth] = one
+    return [_fit(series(case), points) for case, points in found.values() if len(points) > 1]
 
 
 def series(case: Case) -> Case:
@@ -107,9 +112,9 @@ def floor_bits(case: Case, stream_dtype: str | None) -> int | None:
     return distributions.side_bits(distributions.parse(case.gamma))
 
 
-def _fit(series: Case, points: Sequence[Measured]) -> Law:
-    depths = [_depth(point) for point in points]
-    sizes = [point.activation_bytes or 0 for point in points]
+def _fit(series: Case, points: Mapping[int, Measured]) -> Law:
+    depths = sorted(points)
+    sizes = [points[depth].activation_bytes or 0 for depth in depths]
     count, sum_depth, sum_size = len(points), sum(depths), sum(sizes)
     # Slope and intercept over one denominator each: whole numbers up to here, fractions only of the results.
     below = count * sum(depth * depth for depth in depths) - sum_depth**2
@@ -118,7 +123,7 @@ def _fit(series: Case, points: Sequence[Measured]) -> Law:
     deviation = max(
         abs(count * below * size - intercept - count * slope * depth) for depth, size in zip(depths, sizes, strict=True)
     )
-    last = points[-1]
+    last = points[depths[-1]]
     assert last.stream_elements is not None
     return Law(
         series=series,
@@ -129,9 +134,3 @@ def _fit(series: Case, points: Sequence[Measured]) -> Law:
         stream_elements=last.stream_elements,
         floor_bits=floor_bits(series, last.stream_dtype),
     )
-
-
-def _depth(point: Measured) -> int:
-    depth = point.case().depth
-    assert depth is not None
-    return depth

@@ -6,6 +6,7 @@ same: `{"residual_states": {"0-11": 1048576}, "side_bits": {"1-11": 32768}, "hea
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, get_args
@@ -146,6 +147,7 @@ def moves(old: Parts, new: Parts) -> list[Move]:
     return sorted(found, key=lambda move: -abs(move.bytes))
 
 
+@functools.cache
 def _blocks(text: str) -> range:
     first, _, last = text.partition("-")
     return range(int(first), int(last or first) + 1)

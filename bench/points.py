@@ -11,9 +11,9 @@ from typing import Final
 import msgspec
 
 from bdia.methods import STORED
-from bench import axes, data, gamma, models, resolve
+from bench import axes, data, gamma, models, obstacles, resolve
 from bench.axes import AxisValue
-from bench.case import Case, Measurement, Plan
+from bench.case import WHOLE, Case, Measurement, Plan
 from bench.data.files import BYTE_VOCAB
 from bench.errors import UsageError
 from bench.models import SIZES, Input, ModelSpec
@@ -21,6 +21,7 @@ from bench.models import SIZES, Input, ModelSpec
 FALLBACK: Final[Mapping[str, AxisValue]] = {
     "bits": 9,
     "gamma": gamma.DEFAULT,
+    **WHOLE,
     "dtype": "fp32",
     "train_steps": 0,
     "seed": 0,
@@ -42,8 +43,8 @@ def plan(
 
     `introduced` has the specifications, by name, of models from outside the table, as far as they are known.
     Reconstruction is for methods that rebuild activations, gradient error for those that do not store them all,
-    verification for those that rebuild them exactly. A γ that the method cannot have makes the case `unsupported`:
-    whether that is an error is for the whole sweep to say.
+    verification for those that rebuild them exactly. What stands in its way makes the case `unsupported`: whether that
+    is an error is for the whole sweep to say.
 
     Raises: UsageError, begun by `where`, for an unknown method or model, an axis that is not given, a width that
     the heads do not divide, a size that a checkpoint does not have, and data that will not do.
@@ -55,8 +56,7 @@ def plan(
     method = resolve.method(str(point["method"]))
     name = str(point["model"])
     model = introduced.get(name) or models.get(name)
-    if model.input is not None:
-        data.check(model.input, path)
+    data.check(model.input, path)
     if model.foreign:
         values |= dict.fromkeys((*SIZES, "batch"))
     values.update({name: model.defaults[name] for name in model.axes if name in model.defaults})
@@ -68,6 +68,8 @@ def plan(
         values["bits"] = None
     if not method.draws_gamma:
         values["gamma"] = None
+    if not method.recomputes:
+        values["micro_batches"] = values["keep"] = None
     if model.fixed:
         _same_sizes(model, values, where)
     elif model.input is not None and "vocab" in model.axes:
@@ -92,12 +94,12 @@ def plan(
         "reconstruction": method.reversible,
         "gradients": method.strategy != STORED,
     }
-    unsupported = None if case.gamma is None else gamma.obstacle(method, case.gamma)
+    obstacle = obstacles.find(method, case)
     return Plan(
         case=case,
-        measure=frozenset(name for name in measure if has[name] and unsupported is None),
+        measure=frozenset(name for name in measure if has[name] and obstacle is None),
         verify=verify and method.reversible and method.quantised,
-        unsupported=unsupported,
+        unsupported=None if obstacle is None else obstacle.reason,
     )
 
 

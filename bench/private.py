@@ -1,10 +1,12 @@
-"""Keeps the user's name and home out of what is stored. Imports no torch."""
+"""Keeps the user's name and home, and where things lie on their machine, out of what is stored. Imports no torch."""
 
 from __future__ import annotations
 
+import re
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,17 +16,36 @@ from bench.record import Record
 
 AnyCase = TypeVar("AnyCase", bound=Case)
 
+_TOP: Final = Path("/")
+_PACKAGES: Final = ("site-packages", "dist-packages")
+_ROOTS: Final = tuple(
+    Path(place)
+    for place in (
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        Path(__file__).resolve().parent.parent,
+    )
+)
+"""Where Python's own modules and those of this project lie: of them the way from there says all there is to know."""
+# The slashes of other URLs begin no path, nor do those of `tok/s`, `</div>`, `1 / 2`; that of a compiler's `-I/x` does.
+_BEGINS: Final = r"(?:file:/+|(?:(?<![\w.~/<\-])|(?<=\s-[A-Z]))(?!(?<=:)//)/)"
+_QUOTED: Final = re.compile(rf"(['\"`])({_BEGINS}(?:(?!\1|[:;,]\s).)+)\1")
+_BARE: Final = re.compile(rf"{_BEGINS}[^\s'\"`:;,()<>\[\]{{}}|=]+")
+
 
 def path(text: str) -> str:
     """A path as it may be stored: relative to the working directory if it lies in it, else its last name."""
-    here = Path.cwd()
+    here, home = Path.cwd(), _home()
     try:
-        whole = here / Path(text).expanduser()
+        given = Path(text).expanduser()
     except RuntimeError:  # `~name` of a user that does not exist
-        whole = here / text
-    if ".." not in whole.parts and whole.is_relative_to(here):
-        return str(whole.relative_to(here))
-    return whole.name
+        given = Path(text)
+    whole = here / given
+    # Whatever lies in `/` is no more private for being told without its first slash, nor a home that lies below here.
+    telling = (here == _TOP and given.is_absolute()) or (here in home.parents and whole.is_relative_to(home))
+    if ".." in whole.parts or telling or not whole.is_relative_to(here):
+        return "~" if whole == home else whole.name
+    return str(whole.relative_to(here))
 
 
 def arguments(words: Sequence[str]) -> list[str]:
@@ -33,9 +54,15 @@ def arguments(words: Sequence[str]) -> list[str]:
 
 
 def message(text: str) -> str:
-    """A message as it may be stored: the home directory as `~`."""
-    home = str(Path.home())
-    return text.replace(home, "~") if home != "/" else text
+    """A message as it may be stored, without an absolute path: one in the working directory is relative to it, a module
+    of Python, of an installed package or of this project is told from their folder on, the home directory is `~`, and
+    of any other path only the last name is left. In quotes a path may hold spaces."""
+    here, home = str(Path.cwd()), str(_home())
+    if here != str(_TOP):
+        text = text.replace(f"{here}/", "")
+    text = _QUOTED.sub(lambda found: f"{found[1]}{_told(found[2])}{found[1]}", text)
+    text = _BARE.sub(lambda found: _told(found[0]), text)
+    return text if home == str(_TOP) else text.replace(home, "~")
 
 
 def name(text: str) -> str:
@@ -76,3 +103,27 @@ def _word(word: str) -> str:
     # Several models, or methods, are one word on the command line.
     parts = word.split(",")
     return ",".join(name(part) if part.startswith("hf:") or ".py:" in part else path(part) for part in parts)
+
+
+def _told(absolute: str) -> str:
+    """An absolute path, or the `file:` URL of one, as `message` has it."""
+    text = absolute.rstrip(".")
+    whole, home = Path("/" + text.removeprefix("file:").lstrip("/")), _home()
+    for number in reversed(range(len(whole.parts) - 1)):
+        if whole.parts[number] in _PACKAGES:
+            return str(Path(*whole.parts[number + 1 :])) + absolute[len(text) :]
+    said = path(str(whole))
+    inside = next((root for root in _ROOTS if said == whole.name and root in whole.parents), None)
+    if inside is not None:
+        said = str(whole.relative_to(inside))
+    elif home != _TOP and home in whole.parents and said == whole.name:
+        said = f"~/{whole.relative_to(home)}"
+    return (said or text) + absolute[len(text) :]
+
+
+def _home() -> Path:
+    """The home directory; `/` of a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return _TOP

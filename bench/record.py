@@ -16,6 +16,8 @@ UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 Status = Literal["ok", "oom", "timeout", "error", "skipped", "unsupported"]
 FAILED: tuple[Status, ...] = ("oom", "timeout", "error")
 """The statuses that make `run` exit with 3."""
+UNMEASURED: tuple[Status, ...] = (*FAILED, "skipped")
+"""And the one of a case that was left out for another's failing."""
 
 
 class BlockError(msgspec.Struct, frozen=True, gc=False):

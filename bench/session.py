@@ -6,7 +6,6 @@ Imports no torch; what depends on the device is asked of a fresh process.
 from __future__ import annotations
 
 import itertools
-import shlex
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, limits, private, probe, runner, signals, suite
+from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -110,31 +109,22 @@ class Session:
                 on_message(message)
             try:
                 with signals.lifted():
-                    return runner.run(self.plans, store, self._settings(), on_event)
+                    summary = runner.run(self.plans, store, self._settings(), on_event)
             except KeyboardInterrupt as interrupt:
                 cases = {private.case(plan.case) for plan in self.plans}
                 held = sum(record.case() in cases for record in store.records())
-                kept = f"{held} of {len(self.plans)} cases are in {self.directory}; go on with: {self.resuming()}"
+                to_go_on = rerun.going_on(self.request.arguments, self.directory)
+                kept = f"{held} of {len(self.plans)} cases are in {self.directory}; go on with: {to_go_on}"
                 raise RunInterruptedError(interrupt, kept) from None
-
-    def resuming(self) -> str:
-        """The command that goes on with this run."""
-        words: list[str] = []
-        given = iter(self.request.arguments)
-        for word in given:
-            if word == "--rerun":
-                next(given, None)
-            elif word != "--resume" and not word.startswith("--rerun="):
-                words.append(word)
-        if self.request.out is None:
-            words += ["--out", str(self.directory)]
-        return shlex.join(["bdia-bench", *words, "--resume"])
+            store.finish()
+            return summary
 
     def _run(self) -> Run:
         return Run(
             suite=self.suite.name, title=self.suite.title, question=self.suite.question, expect=self.suite.expect,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
             environment=msgspec.to_builtins(self.environment), tolerance=dict(self.suite.tolerance),
+            planned=starts.planned(plan.case for plan in self.plans),
         )  # fmt: skip
 
     def _settings(self) -> runner.Settings:
@@ -169,7 +159,7 @@ def prepare(request: Request) -> Session:
 
 
 def _prepare(request: Request) -> Session:
-    chosen = suite.load(request.suite)
+    chosen = suite.load(request.suite, replaced=request.axes)
     overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
     device, *others = overrides.pop("device", ("auto",))
     if others:

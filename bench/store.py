@@ -7,48 +7,25 @@ user's name or home. Imports no torch.
 from __future__ import annotations
 
 import fcntl
+import operator
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import msgspec
 
-from bench import files, private, signals
+from bench import files, private, signals, starts
 from bench.case import Case
 from bench.errors import UsageError
 from bench.record import SCHEMA_VERSION, UNREADABLE, Record
+from bench.starts import Run as Run
 
 RESULTS: Final = "results.jsonl"
 RUN: Final = "run.json"
-
-
-class Resumption(msgspec.Struct, frozen=True, kw_only=True):
-    """A later start that measured something."""
-
-    started: str
-    arguments: list[str]
-    environment: dict[str, Any]
-    """What of it differs from the run's; empty where nothing does."""
-
-
-class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What `run.json` says: the first start, as long as something that it measured stands, and those that followed."""
-
-    schema_version: int = SCHEMA_VERSION
-    suite: str
-    title: str = ""
-    question: str = ""
-    expect: str = ""
-    started: str
-    """ISO 8601 in UTC."""
-    arguments: list[str]
-    """The command line after the program's name."""
-    environment: dict[str, Any]
-    """`bench.environment.Environment` as plain values."""
-    resumed: list[Resumption] = []
-    tolerance: dict[str, str] = {}
-    """What the suite said of how far its figures may lie from a baseline, as `bench.tolerance` reads it."""
+_RECORDS: Final = msgspec.json.Decoder(Record)
+_CASE: Final = operator.attrgetter(*Case.__struct_fields__)
+"""What tells records apart, at a third of the time that it takes to make their cases."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -126,10 +103,23 @@ class Store:
 
     def _measured_after(self, earlier: Run) -> None:
         """Has `run.json` tell of this start: beside the earlier ones or, where none of their records is left, alone."""
-        run = _continued(earlier, self._latest) if self._older else self._latest
+        run = starts.continued(earlier, self._latest, alone=not self._older)
         if run != self.run:
             self.run = run
             self._describe()
+
+    def finish(self) -> None:
+        """Has `run.json` tell that this start came to its end.
+
+        Raises: UsageError where it cannot be written.
+        """
+        run = starts.ended(self.run, self._records)
+        if run != self.run:
+            self.run = run
+            try:
+                self._describe()
+            except OSError as error:
+                raise _unwritable(self.directory, error) from error
 
     def _describe(self) -> None:
         files.replace(self.directory / RUN, msgspec.json.format(msgspec.json.encode(self.run)) + b"\n")
@@ -168,7 +158,7 @@ def read(path: Path) -> Stored:
         raise UsageError(f"{path}: no {RESULTS} there; give the directory of a run (its --out)") from None
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; give the directory of a run (its --out)") from error
-    records: dict[Case, Record] = {}
+    records: dict[tuple[object, ...], Record] = {}
     messages: list[str] = []
     lines = content.split(b"\n")
     latest: str | None = None
@@ -183,7 +173,7 @@ def read(path: Path) -> Stored:
             reason = "is torn: the run was cut off as it was written" if torn else f"is no record ({error})"
             messages.append(f"{where} {reason}; left out, the rest is kept")
         else:
-            records[record.case()] = record
+            records[_CASE(record)] = record
             latest = record.code or latest
     # Of a record from before it was kept nothing is known, and nothing said.
     others = sum(record.code not in (None, latest) for record in records.values())
@@ -219,8 +209,16 @@ class _Version(msgspec.Struct):
 
 
 def _decode(line: bytes, where: str) -> Record:
-    _check_version(line, where)
-    return msgspec.json.decode(line, type=Record)
+    try:
+        record = _RECORDS.decode(line)
+    except UNREADABLE:
+        # One of another version may well be no record of this one.
+        _check_version(line, where)
+        raise
+    # A line that does not say its version has got this one's, as a default.
+    if record.schema_version != SCHEMA_VERSION or b'"schema_version"' not in line:
+        _check_version(line, where)
+    return record
 
 
 def _check_version(content: bytes, where: str) -> None:
@@ -272,18 +270,6 @@ def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
             f"--out {str(directory)!r} holds a run of suite {earlier.suite}, not {run.suite}; give another --out"
         )
     return earlier
-
-
-def _continued(run: Run, latest: Run) -> Run:
-    """`run`, gone on with by `latest`."""
-    names = [*latest.environment, *(name for name in run.environment if name not in latest.environment)]
-    differing = {
-        name: latest.environment.get(name)
-        for name in names
-        if latest.environment.get(name) != run.environment.get(name)
-    }
-    resumption = Resumption(started=latest.started, arguments=latest.arguments, environment=differing)
-    return msgspec.structs.replace(run, resumed=[*run.resumed, resumption])
 
 
 def _cut_torn_line(file: int) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from bench import axes, factors, models, points, resolve
+from bench import axes, factors, models, obstacles, points, resolve
 from bench import tolerance as tolerances
 from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
@@ -67,10 +67,13 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
 
     def models(self, overrides: Mapping[str, Sequence[AxisValue]]) -> tuple[str, ...]:
         """The models of this suite from outside the table, by name; `overrides` as in `plans`."""
-        grids = (self.cpu, self.gpu, *(block.grid for block in self.blocks))
-        own = (factors.values("model", grid) for grid in grids)
-        named = overrides.get("model") or [name for values in own for name in values]
+        named = overrides.get("model") or self.own("model")
         return tuple(dict.fromkeys(str(name) for name in named if models.get(str(name)).foreign))
+
+    def own(self, axis: str) -> tuple[AxisValue, ...]:
+        """All values that the file itself gives an axis, anywhere in it."""
+        grids = (self.cpu, self.gpu, *(block.grid for block in self.blocks))
+        return tuple(dict.fromkeys(value for grid in grids for value in factors.values(axis, grid)))
 
     def plans(
         self,
@@ -107,7 +110,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
         if not found:
             raise UsageError(f"{where}: these methods have nothing that it measures; choose others with --method")
         plans = list(found.values())
-        _refuse_gammas(plans, where)
+        _refuse_impossible(plans, where)
         _refuse_idle(plans, overrides, verify)
         for name in SIZES:
             if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
@@ -124,17 +127,17 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda name: name != FIRST))
 
 
-def load(name_or_path: str) -> Suite:
+def load(name_or_path: str, replaced: Collection[str] = ()) -> Suite:
     """The built-in suite of that name, or the suite in a file whose name ends in `.toml`.
+
+    The methods and models that the file names need not be there where the command line has `replaced` that axis.
 
     Raises: UsageError for an unknown name, a file that is not there or cannot be read, TOML that is none, and
     keys and values that are not a suite's.
     """
-    content = _content(name_or_path)
-    if name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        return read(content, path.stem, str(path))
-    return read(content, name_or_path, f"suite {name_or_path}")
+    content, own = _content(name_or_path), name_or_path.endswith(".toml")
+    name, file = (Path(name_or_path).stem, str(Path(name_or_path))) if own else (name_or_path, f"suite {name_or_path}")
+    return read(content, name, file, replaced)
 
 
 def tolerance(name_or_path: str) -> dict[str, str] | None:
@@ -150,8 +153,8 @@ def tolerance(name_or_path: str) -> dict[str, str] | None:
     return _tolerance(_table(_content(name_or_path), where), where)
 
 
-def read(content: bytes, name: str, file: str) -> Suite:
-    """The suite in `content`; `file` names it in errors.
+def read(content: bytes, name: str, file: str, replaced: Collection[str] = ()) -> Suite:
+    """The suite in `content`; `file` names it in errors, and `replaced` is as in `load`.
 
     Raises: UsageError.
     """
@@ -163,13 +166,13 @@ def read(content: bytes, name: str, file: str) -> Suite:
         raise UsageError(f"{file}: {_readable(error, table)}") from error
     if not parsed.cases:
         raise UsageError(f"{file}: no [[cases]]: expected at least one block, with the axes of its cases")
-    defaults = _grid(parsed.defaults, f"{file}: [defaults]")
+    defaults = _grid(parsed.defaults, f"{file}: [defaults]", replaced)
     return Suite(
         name=name, file=file, title=parsed.title, question=parsed.question, expect=parsed.expect,
         rounds=parsed.rounds, warmup=parsed.warmup,
-        cpu=factors.overlay(defaults, _grid(parsed.cpu, f"{file}: [cpu]"), f"{file}: [cpu]"),
-        gpu=factors.overlay(defaults, _grid(parsed.gpu, f"{file}: [gpu]"), f"{file}: [gpu]"),
-        blocks=tuple(_block(block, f"{file}: [[cases]] {at}") for at, block in enumerate(parsed.cases, 1)),
+        cpu=factors.overlay(defaults, _grid(parsed.cpu, f"{file}: [cpu]", replaced), f"{file}: [cpu]"),
+        gpu=factors.overlay(defaults, _grid(parsed.gpu, f"{file}: [gpu]", replaced), f"{file}: [gpu]"),
+        blocks=tuple(_block(block, f"{file}: [[cases]] {at}", replaced) for at, block in enumerate(parsed.cases, 1)),
         tolerance=_tolerance(table, file),
     )  # fmt: skip
 
@@ -216,7 +219,7 @@ def _tolerance(table: Mapping[str, Any], file: str) -> dict[str, str]:
     return tolerances.texts(given, f"{file}: [tolerance]")
 
 
-def _block(table: dict[str, Any], where: str) -> Block:
+def _block(table: dict[str, Any], where: str, replaced: Collection[str]) -> Block:
     measure = table.get("measure", list(MEASUREMENTS))
     known = ", ".join(get_args(Measurement))
     if not isinstance(measure, list) or not measure:
@@ -224,10 +227,10 @@ def _block(table: dict[str, Any], where: str) -> Block:
     for word in measure:
         if word not in MEASUREMENTS:
             raise UsageError(f"{where}: measure: unknown {word!r}{axes.suggest(str(word), MEASUREMENTS)}")
-    return Block(_grid(table, where, "measure"), frozenset(measure))
+    return Block(_grid(table, where, replaced, "measure"), frozenset(measure))
 
 
-def _grid(table: dict[str, Any], where: str, *others: str) -> Grid:
+def _grid(table: dict[str, Any], where: str, replaced: Collection[str], *others: str) -> Grid:
     """The factors that a table of axes stands for; `others` are keys that are no axes."""
     own = tuple(name for name in axes.NAMES if name != "device")
     _known(table, (*own, "zip", *others), where)
@@ -238,22 +241,22 @@ def _grid(table: dict[str, Any], where: str, *others: str) -> Grid:
     for name in together:
         if name in table:
             raise UsageError(f"{where}: {name} is given alone and in zip; keep one of them")
-    alone = [factors.single(name, _values(name, table[name], where)) for name in table if name in own]
+    alone = [factors.single(name, _values(name, table[name], where, replaced)) for name in table if name in own]
     if not together:
         return tuple(alone)
-    columns = {name: _values(name, value, where) for name, value in together.items()}
+    columns = {name: _values(name, value, where, replaced) for name, value in together.items()}
     return (*alone, factors.zipped(columns, f"{where}: zip"))
 
 
-def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
-    """The values of one axis: a scalar, a list, or a range as text."""
+def _values(name: str, value: object, where: str, replaced: Collection[str]) -> tuple[AxisValue, ...]:
+    """The values of one axis: a scalar, a list, or a range as text. Names are looked up, but of `replaced` axes."""
     if isinstance(value, str) and ":" in value and axes.get(name).numeric:
         return axes.parse(name, value, f"{where}: {name}")
     values = value if isinstance(value, list) else [value]
     if not values:
         raise UsageError(f"{where}: {name}: the list is empty; expected {axes.get(name).expected()}")
     checked = tuple(axes.check(name, item, f"{where}: {name}") for item in values)
-    if name in _NAMED:
+    if name in _NAMED and name not in replaced:
         try:
             for item in checked:
                 _NAMED[name](str(item))
@@ -262,12 +265,16 @@ def _values(name: str, value: object, where: str) -> tuple[AxisValue, ...]:
     return checked
 
 
-def _refuse_gammas(plans: Sequence[Plan], where: str) -> None:
-    """A γ that no method of the sweep can have is a slip. One that some have and others lack is a question about the
+def _refuse_impossible(plans: Sequence[Plan], where: str) -> None:
+    """A value that no case of the sweep can have is a slip. One that some have and others lack is a question about the
     former, so that the latter's cases become rows that say why there is nothing to measure."""
-    taken = {plan.case.gamma for plan in plans if plan.unsupported is None}
     for plan in plans:
-        if plan.unsupported is not None and plan.case.gamma not in taken:
+        if plan.unsupported is None:
+            continue
+        found = obstacles.find(resolve.method(plan.case.method), plan.case)
+        assert found is not None
+        value = getattr(plan.case, found.axis)
+        if not any(getattr(other.case, found.axis) == value for other in plans if other.unsupported is None):
             raise UsageError(f"{where}: {plan.unsupported}")
 
 
@@ -277,6 +284,10 @@ def _refuse_idle(plans: Sequence[Plan], overrides: Mapping[str, Sequence[AxisVal
     if "gamma" in overrides and all(plan.case.gamma is None for plan in plans):
         given = ",".join(map(str, overrides["gamma"]))
         raise UsageError(f"--gamma {given}: {used} draws no γ; leave it out, or take --method bdia")
+    for name in ("micro_batches", "keep"):
+        if name in overrides and all(getattr(plan.case, name) is None for plan in plans):
+            given = f"{axes.get(name).option} {','.join(map(str, overrides[name]))}"
+            raise UsageError(f"{given}: {used} runs no block again; leave it out, or take --method bdia or checkpoint")
     if verify and not any(plan.verify for plan in plans):
         raise UsageError(f"--verify: {used} rebuilds nothing bit for bit; leave it out, or take --method bdia")
 

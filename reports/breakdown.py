@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bench import parts
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from bench.parts import PartName
 from reports import settings, units
 from reports.frame import AXES, method_rank
@@ -58,6 +58,9 @@ FIGURES: Final = (
     Figure("peak", "peak_bytes", "peak_parts"),
 )
 
+_VERSION = operator.itemgetter(*(axis for axis in METHOD_AXES if axis != "bits"))
+"""What may change where the bytes of a method are."""
+
 
 def held(row: Row, figure: Figure) -> dict[PartName, int] | None:
     """Bytes of each part that the row's figure is made of, in the order of `parts.NAMES`; None where it has none.
@@ -79,14 +82,14 @@ def points(rows: Sequence[Row]) -> list[list[Row]]:
     paper's or else the largest, since neither changes where bytes are. Cases that failed at that point are among
     them; settings without any parts are left out."""
     setting = operator.itemgetter(*(axis for axis in AXES if axis not in (*METHOD_AXES, *SIZES, "seed")))
+    size = operator.itemgetter(*SIZES)
     found: dict[Any, dict[tuple[Any, ...], list[Row]]] = {}
     for row in rows:
-        size = tuple(row[axis] or 0 for axis in SIZES)
-        found.setdefault(setting(row), {}).setdefault(size, []).append(row)
+        found.setdefault(setting(row), {}).setdefault(size(row), []).append(row)
 
     def worth(point: tuple[tuple[Any, ...], list[Row]]) -> tuple[Any, ...]:
-        size, members = point
-        return len({row["method"] for row in members if has_parts(row)}), size
+        sizes, members = point
+        return len({row["method"] for row in members if has_parts(row)}), [one or 0 for one in sizes]
 
     chosen = (max(sizes.items(), key=worth)[1] for sizes in found.values())
     return [_versions(members) for members in chosen if any(map(has_parts, members))]
@@ -150,12 +153,13 @@ def _versions(members: Sequence[Row]) -> list[Row]:
     def worth(row: Row) -> tuple[Any, ...]:
         return has_parts(row), row["status"] != "ok", row["bits"] == PREFERRED_BITS, row["bits"] or 0, -row["seed"]
 
-    best: dict[tuple[str, str | None], Row] = {}
+    best: dict[tuple[Any, ...], Row] = {}
     for row in members:
-        key = row["method"], row["gamma"]
+        key = _VERSION(row)
         if has_parts(row) or row["status"] != "ok":
             best[key] = max(best.get(key, row), row, key=worth)
-    return sorted(best.values(), key=lambda row: method_rank(row["method"]))
+    cuts = operator.itemgetter(*WHOLE)
+    return sorted(best.values(), key=lambda row: (method_rank(row["method"]), [count or 0 for count in cuts(row)]))
 
 
 def _part(found: Mapping[PartName, int] | None, name: PartName, scale: units.ByteScale, *, counted: bool) -> Cell:

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import shutil
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
 
 from bench.baseline import Update
 from bench.case import Case
 from bench.check import Verdicts
 from bench.comparison import Comparison, counted
-from reports import units, values
+from reports import settings, units, values
 from reports.values import LAW
+
+WIDTH: Final = 100
+"""Columns of a line of settings where there is no terminal to ask."""
+_RENEWED: Final[Mapping[str, str]] = {"missing": "dropped"}
+"""What a verdict is called where the baseline is renewed."""
 
 
 def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
@@ -28,14 +39,23 @@ def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
     yield f"{verdicts.run} against {verdicts.baseline}: {verdicts.counted}"
 
 
-def told(comparisons: Iterable[Comparison], reruns: Mapping[Case, str]) -> Iterator[str]:
-    """A line a verdict that is not `same`; further ones of a case, where it moved and how to measure it again below."""
-    changed = (comparison for comparison in comparisons if comparison.verdict != "same")
+def told(
+    comparisons: Iterable[Comparison], reruns: Mapping[Case, str], words: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[str]:
+    """What holds for every case that is told of, and then a line a verdict that is not `same`; further ones of a case,
+    where it moved and how to measure it again below. `words` has other words for verdicts."""
+    changed = [comparison for comparison in comparisons if comparison.verdict != "same"]
+    if not changed:
+        return
+    rows = {case: msgspec.structs.asdict(case) for case in dict.fromkeys(comparison.case for comparison in changed)}
+    axes = settings.varying(list(rows.values()))
+    yield from _wrapped(settings.sentence(list(rows.values())))
     for case, of_case in itertools.groupby(changed, key=lambda comparison: comparison.case):
-        for _, alike in itertools.groupby(of_case, key=lambda comparison: comparison.verdict):
-            yield from _group(list(alike))
+        name = settings.which(rows[case], axes)
+        for verdict, alike in itertools.groupby(of_case, key=lambda comparison: comparison.verdict):
+            yield from _group(list(alike), f"{words.get(verdict, verdict)}: {name}")
         if case in reruns:
-            yield f"  measure it again: {reruns[case]}"
+            yield f"  again: {reruns[case]}"
 
 
 def gains(verdicts: Verdicts, *, rated: bool = False) -> Iterator[str]:
@@ -50,16 +70,20 @@ def gains(verdicts: Verdicts, *, rated: bool = False) -> Iterator[str]:
     yield f"There are gains over the baseline; keep them with `{renewed}`"
 
 
-def line(of: Comparison) -> str:
-    """One verdict: `worse: bdia gpt depth=12 …: activation_bytes 6,731,776 → 7,518,208 bytes (+11.68%)`."""
-    return f"{of.verdict}: {of.case.label()}: {_change(of)}"
+def line(of: Comparison, begin: str | None = None) -> str:
+    """One verdict: `worse: bdia depth=12: activation_bytes 6,731,776 → 7,518,208 bytes (+11.68%)`. Without another
+    beginning it has the whole label of the case."""
+    over = " over depth" if of.metric == "bits_per_activation" else ""
+    return f"{begin or f'{of.verdict}: {of.case.label()}'}{over}: {_change(of)}"
 
 
 def updated(path: str, done: Update) -> Iterator[str]:
-    """What `--update` changed."""
-    yield from told(done.changes, {})
+    """What `--update` changed, and which cases the baseline has as failing."""
+    failed = [Comparison(one.case(), None, "new", None, one.status) for one in done.failed]
+    yield from told(failed if done.created else done.changes, {}, _RENEWED)
     said = [f"{path}: {units.cases(done.cases)} written"]
-    said += [counted(done.changes)] if done.changes else []
+    said += [f"{len(done.failed)} of them failed"] if done.failed else []
+    said += [counted(done.changes, _RENEWED)] if done.changes else []
     if done.lines:
         more = "more " if done.changes else ""
         said.append(f"{done.lines} {more}line{'' if done.lines == 1 else 's'} changed, nothing worse or better")
@@ -69,11 +93,19 @@ def updated(path: str, done: Update) -> Iterator[str]:
     yield ", ".join(said)
 
 
-def _group(alike: Sequence[Comparison]) -> Iterator[str]:
-    """The verdicts of one kind on one case; what they say alike is said once, below the last."""
+def _wrapped(sentence: str) -> Iterator[str]:
+    """Settings in lines of a terminal's width, broken only between two of them."""
+    width = shutil.get_terminal_size((WIDTH, 24)).columns
+    unbroken = sentence.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}·\N{NO-BREAK SPACE}", " · ")
+    yield from (part.replace("\N{NO-BREAK SPACE}", " ") for part in textwrap.wrap(unbroken, max(width, WIDTH // 2)))
+
+
+def _group(alike: Sequence[Comparison], begin: str) -> Iterator[str]:
+    """The verdicts of one kind on one case, the first with that beginning; what they say alike is said once, below the
+    last."""
     said = [tuple(details(comparison)) for comparison in alike]
     for number, comparison in enumerate(alike):
-        yield line(comparison) if number == 0 else f"  and {_change(comparison)}"
+        yield line(comparison, begin) if number == 0 else f"  and {_change(comparison)}"
         if number + 1 == len(said) or said[number] != said[number + 1]:
             yield from (f"  {detail}" for detail in said[number])
 

@@ -9,8 +9,8 @@ from typing import Final, Generic, TypeVar
 from bench import options
 from reports import units
 
-ROWS: Final = 500
-"""Of a table on a page, unless more are asked for: a run of a few hundred cases is shown whole."""
+ROWS: Final = 200
+"""Of a table on a page, unless more are asked for: what a reader may go through, and made in a moment."""
 
 Item = TypeVar("Item")
 

@@ -5,6 +5,7 @@ CSV and JSON hold bytes as integers and seconds as numbers, never formatted; a n
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 
@@ -31,6 +32,8 @@ _LATEX_ESCAPES = str.maketrans(
 _MARKDOWN_ESCAPES = str.maketrans({mark: f"\\{mark}" for mark in r"\`*_[]<|"})
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹", "0123456789")
 _SUPERSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_TEXTS = 10_000
+"""The cells of a long table repeat few texts: so many of them are kept with what has been made of them."""
 _SCIENTIFIC = re.compile(r"\b(\d(?:\.\d)?)e(-?\d+)\b")
 
 
@@ -88,6 +91,7 @@ EXPORTS: Mapping[str, Callable[[pd.DataFrame], str]] = {
 }
 
 
+@functools.lru_cache(maxsize=_TEXTS)
 def escape_latex(text: str) -> str:
     """Plain text as LaTeX source: specials escaped, marks as superscripts, `2.1e-3` as a power of ten."""
     pieces = []
@@ -153,6 +157,7 @@ def _markdown_row(texts: list[str]) -> str:
     return f"| {' | '.join(_markdown_escaped(text) for text in texts)} |"
 
 
+@functools.lru_cache(maxsize=_TEXTS)
 def _markdown_escaped(text: str) -> str:
     return text.translate(_MARKDOWN_ESCAPES)
 

@@ -21,9 +21,10 @@ _LEGEND = (
 )
 
 
-def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
+def fitted(rows: Sequence[Row], limit: int | None = None, *, beginning: bool = False) -> Sheet | None:
     """A row for all cases equal in all but the depth, of those measured at two depths or more; None without any. Of
-    more than `limit` such rows an excerpt: how the table begins, then those that are no line."""
+    more than `limit` such rows an excerpt: how the table begins and, unless only its `beginning` is asked for, those
+    that are no line."""
     others = operator.itemgetter(*(axis for axis in AXES if axis != "depth"))
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -41,7 +42,7 @@ def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
         list(series.values()),
         limit,
         point=lambda members: tuple(members[0][axis] for axis in axes),
-        telling=lambda members: members[0]["law_linear"] is False,
+        telling=lambda members: not beginning and members[0]["law_linear"] is False,
     )
     for members in kept.shown:
         first = members[0]
@@ -77,6 +78,7 @@ def fitted(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
         legend=_LEGEND,
         name=NAME,
         left_out=kept.said("that are no line"),
+        beyond=kept.left_out,
     )
 
 

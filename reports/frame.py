@@ -42,6 +42,10 @@ AXES: tuple[str, ...] = Case.__struct_fields__
 """The axes of a case, in the order of the command line."""
 _POINT = operator.attrgetter(*(name for name in AXES if name not in METHOD_AXES))
 """What cases of one group have in common."""
+_VERSION = operator.attrgetter(*METHOD_AXES)
+"""What tells them apart."""
+_SERIES = operator.attrgetter(*(name for name in AXES if name != "depth"))
+"""What points of one memory law have in common."""
 REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
@@ -74,12 +78,13 @@ def frame(records: Iterable[Record]) -> pd.DataFrame:
 
     Lists (`step_seconds`, `reconstruction`) and parts are objects, or None; every other column is scalar and nullable.
     """
-    ordered = sorted(records, key=grid_order)
-    columns: dict[str, list[Any]] = {
-        name: list(map(operator.attrgetter(name), ordered)) for name in Record.__struct_fields__
-    }
+    ordered, groups = _in_order(list(records))
+    # A record at a time: of many, one is in the processor's cache and the next is not.
+    values = list(map(list, zip(*map(msgspec.structs.astuple, ordered), strict=True)))
+    fields = Record.__struct_fields__
+    columns: dict[str, list[Any]] = dict(zip(fields, values or [[] for _ in fields], strict=True))
     columns["reconstruction"] = msgspec.to_builtins(columns["reconstruction"])
-    columns |= _derived(ordered)
+    columns |= _derived(ordered, groups)
     dtypes = {**_field_dtypes(), **_DERIVED}
     return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in columns.items()})
 
@@ -134,10 +139,29 @@ def method_rank(name: str) -> tuple[int, str]:
 
 
 def grid_order(case: Case) -> tuple[object, ...]:
-    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l
-    and γ."""
-    group = tuple((value is not None, value) for value in _POINT(case))
-    return (*group, method_rank(case.method), case.bits or 0, gamma.rank(case.gamma))
+    """A sorting key: groups in order of depth, width and so on; within one, the order of the methods table, then l,
+    γ, and into how many parts the work is cut."""
+    return _point_order(_POINT(case)), _version_order(_VERSION(case))
+
+
+def _in_order(records: list[Record]) -> tuple[list[Record], list[int]]:
+    """The records as `grid_order` has them, and the number of each one's group. Keys are made for what differs: many
+    records share a point of the grid, and all but a few their version of a method with others."""
+    points, versions = list(map(_POINT, records)), list(map(_VERSION, records))
+    place = {point: number for number, point in enumerate(sorted(set(points), key=_point_order))}
+    within = {version: _version_order(version) for version in set(versions)}
+    keys = [(place[point], within[version]) for point, version in zip(points, versions, strict=True)]
+    order = sorted(range(len(records)), key=keys.__getitem__)
+    return [records[number] for number in order], [keys[number][0] for number in order]
+
+
+def _point_order(point: tuple[Any, ...]) -> tuple[object, ...]:
+    return tuple((value is not None, value) for value in point)
+
+
+def _version_order(version: tuple[Any, ...]) -> tuple[object, ...]:
+    method, bits, gamma_, *cut = version
+    return method_rank(method), bits or 0, gamma.rank(gamma_), *(count or 0 for count in cut)
 
 
 def _field_dtypes() -> dict[str, str]:
@@ -150,9 +174,7 @@ def _field_dtypes() -> dict[str, str]:
     return dtypes
 
 
-def _derived(records: list[Record]) -> dict[str, list[Any]]:
-    groups: dict[tuple[object, ...], int] = {}
-    numbers = [groups.setdefault(record.group(), len(groups)) for record in records]
+def _derived(records: list[Record], numbers: list[int]) -> dict[str, list[Any]]:
     references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
     paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
@@ -203,7 +225,6 @@ def _errors(records: list[Record]) -> dict[str, list[Any]]:
 
 def _laws(records: list[Record]) -> dict[str, list[Any]]:
     """The law that each case is a point of; null for what was not measured, or at one depth alone."""
-    series = operator.attrgetter(*(name for name in AXES if name != "depth"))
     found: dict[tuple[Any, int | None], dict[str, Any]] = {}
     for one in law.laws(records):
         values = {
@@ -214,9 +235,9 @@ def _laws(records: list[Record]) -> dict[str, list[Any]]:
             "law_deviation_bytes": float(one.deviation_bytes),
             "law_floor_bits": one.floor_bits,
         }
-        found |= {(series(one.series), depth): values for depth in one.depths}
+        found |= {(_SERIES(one.series), depth): values for depth in one.depths}
     of = [
-        found.get((series(record), record.depth), {})
+        found.get((_SERIES(record), record.depth), {})
         if record.activation_bytes is not None and record.stream_elements
         else {}
         for record in records

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import against, baseline, check, rates, streams
+from bench import against, baseline, check, rates, renewal, streams
 from bench.check import Verdicts
 from bench.errors import EXIT_OK, EXIT_REGRESSION, UsageError
 from reports import checked, published
@@ -39,6 +39,8 @@ class Request:
     """Make the run the baseline and come to no verdict."""
     junit: Path | None = None
     json: bool = False
+    incomplete: bool = False
+    """Of `update`: also where cases are still to be measured, or have failed."""
     axes: Mapping[str, str] = field(default_factory=dict)
     """This and what follows says how to measure, so it goes with `revision`."""
     data: str | None = None
@@ -50,6 +52,8 @@ class Request:
             raise UsageError(
                 "check: give --baseline FILE for a run that is measured, or --against REV for a suite; not both"
             )
+        if self.incomplete and not self.update:
+            raise UsageError(f"{renewal.OPTION} is of --update alone: leave it out, or add that")
         if self.revision is not None:
             if self.update:
                 raise UsageError("--update renews a baseline, and --against has none; leave one of them out")
@@ -76,6 +80,8 @@ def answer(request: Request, note: Note) -> int:
 
 def _hold_to_baseline(request: Request, path: Path, note: Note) -> int:
     run = baseline.load(Path(request.what))
+    if request.update and not request.incomplete:
+        renewal.refuse_incomplete(request.what, run, path)
     for message in run.messages:
         note(message)
     if request.update:

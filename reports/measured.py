@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from bench.case import METHOD_AXES
 from reports import settings, units
-from reports.excerpt import excerpt
+from reports.excerpt import Excerpt, excerpt
 from reports.settings import Row
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell, exactness, slope, worst_error
 
@@ -27,44 +27,78 @@ class Metric:
     cell: Callable[[Row], Cell]
 
 
-def measured(rows: Sequence[Row], part: Part | None = None, limit: int | None = None) -> Sheet | None:
-    """The main table over `rows`, or a `part` of it; None where there are no rows. Of more than `limit` rows an
-    excerpt: how the table begins, then cases that did not end well.
+@dataclass(frozen=True)
+class Main:
+    """The main table, looked through once for the whole of it and for its parts."""
+
+    metrics: Sequence[Metric]
+    """Those that a row has a number for."""
+    axes: Sequence[Column]
+    names: Sequence[str]
+    """Of the axes that vary."""
+    tail: Sequence[str]
+    """And of those of the method's own."""
+    title: str
+    kept: Excerpt[Row]
+
+    def sheet(self, part: Part | None = None) -> Sheet | None:
+        """The table or a `part` of it; None where it has no columns."""
+        metrics = [metric for metric in self.metrics if part in (None, metric.part)]
+        if not metrics:
+            return None
+        notes = Notes()
+        lines: list[Line] = []
+        point: tuple[Any, ...] | None = None
+        for row in self.kept.shown:
+            values = [metric.cell(row) for metric in metrics]
+            method = _with_status(row, metrics, values, notes)
+            cells = [axis_cell(row, axis) for axis in self.names]
+            cells += [method, *(axis_cell(row, axis) for axis in self.tail), *values]
+            before, point = point, tuple(row[axis] for axis in self.names)
+            lines.append(Line(tuple(cells), opens=point != before))
+        head = [*self.axes, Column("method", numeric=False), *(Column(settings.name_of(axis)) for axis in self.tail)]
+        return Sheet(
+            title=self.title,
+            columns=(*head, *(metric.column for metric in metrics)),
+            lines=tuple(lines),
+            keys=len(self.axes),
+            labels=len(head),
+            notes=notes.lines(),
+            legend=_legend(metrics),
+            left_out=self.kept.said("cases that did not end well"),
+            beyond=self.kept.left_out,
+        )
+
+
+def main(rows: Sequence[Row], limit: int | None = None, *, beginning: bool = False) -> Main | None:
+    """The main table over `rows`; None where there are none. Of more than `limit` rows an excerpt: how the table
+    begins and, unless only its `beginning` is asked for, cases that did not end well.
 
     A column that no row has a number for is left out. A case that did not end well is a row with its status in
     the first cell it has no number for; what it said is a note."""
     if not rows:
         return None
     columns = _metrics(rows)
-    metrics = [metric for metric in columns if any(metric.measured(row) for row in rows)] or columns[:2]
-    metrics = [metric for metric in metrics if part in (None, metric.part)]
-    if not metrics:
-        return None
     axes = settings.varying(rows, leave_out=METHOD_AXES)
-    tail = settings.of_the_method(rows)
-    notes = Notes()
-    lines: list[Line] = []
-    point: tuple[Any, ...] | None = None
-    kept = excerpt(rows, limit, point=lambda row: row["group"], telling=lambda row: row["status"] != "ok")
-    for row in kept.shown:
-        values = [metric.cell(row) for metric in metrics]
-        method = _with_status(row, metrics, values, notes)
-        cells = [axis_cell(row, axis) for axis in axes]
-        cells += [method, *(axis_cell(row, axis) for axis in tail), *values]
-        before, point = point, tuple(row[axis] for axis in axes)
-        lines.append(Line(tuple(cells), opens=point != before))
-    columns_before = [Column(settings.name_of(axis), numeric=_numeric(rows, axis)) for axis in axes]
-    columns_before += [Column("method", numeric=False), *(Column(settings.name_of(axis)) for axis in tail)]
-    return Sheet(
+    return Main(
+        metrics=[metric for metric in columns if any(metric.measured(row) for row in rows)] or columns[:2],
+        axes=[Column(settings.name_of(axis), numeric=_numeric(rows, axis)) for axis in axes],
+        names=axes,
+        tail=settings.of_the_method(rows),
         title=settings.sentence(rows),
-        columns=(*columns_before, *(metric.column for metric in metrics)),
-        lines=tuple(lines),
-        keys=len(axes),
-        labels=len(columns_before),
-        notes=notes.lines(),
-        legend=_legend(metrics),
-        left_out=kept.said("cases that did not end well"),
+        kept=excerpt(
+            rows,
+            limit,
+            point=lambda row: row["group"],
+            telling=lambda row: not beginning and row["status"] != "ok",
+        ),
     )
+
+
+def measured(rows: Sequence[Row], limit: int | None = None, *, beginning: bool = False) -> Sheet | None:
+    """The whole of `main` as a sheet."""
+    found = main(rows, limit, beginning=beginning)
+    return None if found is None else found.sheet()
 
 
 def _metrics(rows: Sequence[Row]) -> list[Metric]:

@@ -52,7 +52,7 @@ def partition(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return main, second
 
 
-def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None:
+def reconstructed(rows: Sequence[Row], limit: int | None = None, *, beginning: bool = False) -> Sheet | None:
     """A row for all cases equal in all but the seed: median and range of their errors; None without rows. Of more than
     `limit` such rows an excerpt, as of the main table."""
     if not rows:
@@ -69,7 +69,7 @@ def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None
         sorted(groups.values(), key=lambda members: _order(members[0], axes)),
         limit,
         point=lambda members: _order(members[0], axes),
-        telling=lambda members: any(row["status"] != "ok" for row in members),
+        telling=lambda members: not beginning and any(row["status"] != "ok" for row in members),
     )
     for members in kept.shown:
         first = members[0]
@@ -88,6 +88,7 @@ def reconstructed(rows: Sequence[Row], limit: int | None = None) -> Sheet | None
         notes=notes.lines(),
         legend=_LEGEND,
         left_out=kept.said("with cases that did not end well"),
+        beyond=kept.left_out,
     )
 
 

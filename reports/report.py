@@ -14,7 +14,7 @@ import pandas as pd
 from bench.baseline import StoredRun
 from bench.record import Record
 from reports import captions, excerpt, page
-from reports.frame import frame
+from reports.frame import frame, rows_kept
 from reports.request import Request
 from reports.verdict import verdict
 
@@ -28,18 +28,18 @@ Note = Callable[[str], None]
 def conclude(records: Sequence[Record], directory: Path, note: Note, *, drawn: bool = True) -> None:
     """What a run ends with: tables, a verdict and, if they are to be `drawn`, figures."""
     found = frame(records)
-    page.show(found, "table", verdict(found))
-    if drawn:
-        _draw_all(found, directory, note)
+    with rows_kept(found):
+        page.show(found, "table", verdict(found))
+        if drawn:
+            _draw_all(found, directory / "figures", note)
 
 
-def _draw_all(found: pd.DataFrame, directory: Path, note: Note) -> None:
+def _draw_all(found: pd.DataFrame, folder: Path, note: Note) -> None:
     from reports import figures
 
-    folder = directory / "figures"
-    drawn = figures.save_all(found, folder)
-    _note_refused(drawn, note)
-    print(f"Figures: {folder if drawn.paths else 'none'}")
+    saved = figures.save_all(found, folder)
+    _note_refused(saved, note)
+    print(f"Figures: {folder if saved.paths else 'none'}")
 
 
 def answer(request: Request, run: StoredRun, note: Note) -> None:
@@ -49,6 +49,11 @@ def answer(request: Request, run: StoredRun, note: Note) -> None:
     written.
     """
     found = frame(run.records)
+    with rows_kept(found):
+        _answer(request, found, run, note)
+
+
+def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:
     if request.figure is None and request.format == "html":
         from reports import html
 

@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import gamma
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE, Case
 from reports import units
-from reports.frame import AXES
 
 Row = Mapping[str, Any]
 
-NAMES: Mapping[str, str] = {"bits": "l", "gamma": "γ", "train_steps": "train steps"}
+_AXES: tuple[str, ...] = Case.__struct_fields__
+NAMES: Mapping[str, str] = {
+    "bits": "l", "gamma": "γ", "train_steps": "train steps", "micro_batches": "micro-batches",
+    "loss_chunks": "loss chunks",
+}  # fmt: skip
 """What an axis is called in print, where that is not its name."""
+_UNSAID: Mapping[str, Any] = {"gamma": gamma.DEFAULT, **WHOLE}
+"""What goes without saying: the paper's γ, and nothing cut into parts."""
 _TIED: Mapping[str, str] = {"heads": "width"}
 """An axis that says nothing of its own where it follows from another."""
 
@@ -28,18 +33,18 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
     """The axes with more than one value. Null counts only against nothing: `standard` has no l, and l is no
     varying axis for that. Heads that follow from the width are left out."""
     skipped = set(leave_out)
-    found = [axis for axis in AXES if axis not in skipped and len(_values(rows, axis)) > 1]
+    found = [axis for axis in _AXES if axis not in skipped and len(_values(rows, axis)) > 1]
     return tuple(axis for axis in found if not _follows(axis, found, rows))
 
 
 def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
     """Of the method's own axes, l and γ, those that vary."""
-    return tuple(axis for axis in varying(rows) if axis in METHOD_AXES)
+    return varying(rows, leave_out=("method", *(axis for axis in _AXES if axis not in METHOD_AXES)))
 
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:
     """The axes with one value throughout, and that value."""
-    values = {axis: _values(rows, axis) for axis in AXES if axis != "method"}
+    values = {axis: _values(rows, axis) for axis in _AXES if axis != "method"}
     return {axis: found.pop() for axis, found in values.items() if len(found) == 1}
 
 
@@ -53,20 +58,28 @@ def values(row: Row, axes: Iterable[str]) -> list[str]:
 
 
 def sentence(rows: Sequence[Row]) -> str:
-    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. The paper's γ
-    goes without saying; that what is rebuilt was verified does not, as it has a cost."""
+    """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. Some things
+    go without saying; that what is rebuilt was verified does not, as it has a cost."""
     held = constants(rows)
-    if held.get("gamma") == gamma.DEFAULT:
-        del held["gamma"]
+    for axis, value in _UNSAID.items():
+        if held.get(axis) == value:
+            del held[axis]
     verified = ["verified"] if any(row.get("verify") for row in rows) else []
     return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified])
 
 
-def picked(chosen: Sequence[Row], found: Sequence[Row]) -> str:
+def fixed(rows: Sequence[Row]) -> tuple[str, ...]:
+    """The axes with one value or none: those that tell no row from another."""
+    return tuple(axis for axis in _AXES if len(_values(rows, axis)) < 2)
+
+
+def picked(chosen: Sequence[Row], found: Sequence[Row], fixed: Iterable[str] = ()) -> str:
     """What tells `chosen`, the rows of one setting, from the others of `found`: `model vit, seed 0`. Empty where
-    nothing was left out."""
-    kept = varying(chosen)
-    return ", ".join(values(constants(chosen), [axis for axis in varying(found) if axis not in kept]))
+    nothing was left out. Axes that are known to be `fixed` over all of them are not looked at."""
+    skipped = ("method", *fixed)
+    kept = varying(chosen, leave_out=skipped)
+    told = [axis for axis in varying(found, leave_out=skipped) if axis not in kept]
+    return ", ".join(values(constants(chosen), told))
 
 
 def which(row: Row, axes: Iterable[str]) -> str:

@@ -64,6 +64,8 @@ class Sheet:
     """What it is a table of, where that is not all that was measured; the title begins with it."""
     left_out: str = ""
     """How many rows the table would have beside these, in words; empty where these are all."""
+    beyond: int = 0
+    """The same as a number."""
 
 
 class Notes:

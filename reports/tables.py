@@ -21,7 +21,7 @@ from reports import units
 from reports.contents import below
 from reports.excerpt import ROWS
 from reports.frame import frame, rows
-from reports.measured import PARTS, measured
+from reports.measured import PARTS, main
 from reports.reconstructed import partition
 from reports.sheets import Cell, Sheet, Tone, exactness, unbroken, worst_error
 
@@ -32,8 +32,8 @@ _GAPS = (3, 2, 1)
 
 def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Group:
     """Everything measured, as Rich tables for a page of `width` columns; of more than `limit` rows an excerpt."""
-    main, second = partition(rows(frame))
-    return Group(*_main(main, width, limit), *(table(sheet, width=width) for sheet in below(main, second, limit)))
+    first, second = partition(rows(frame))
+    return Group(*_main(first, width, limit), *(table(sheet, width=width) for sheet in below(first, second, limit)))
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:
@@ -60,13 +60,14 @@ def row(record: Record) -> Text:
     return line
 
 
-def _main(found: Sequence[Mapping[str, object]], width: int, limit: int | None) -> list[RenderableType]:
-    whole = measured(found, limit=limit)
-    if whole is None:
+def _main(cases: Sequence[Mapping[str, object]], width: int, limit: int | None) -> list[RenderableType]:
+    found = main(cases, limit)
+    whole = None if found is None else found.sheet()
+    if found is None or whole is None:
         return []
     if _page(_widths(whole), gap=1) <= width:
         return [_rendered(whole, width)]
-    halves = [sheet for part in PARTS for sheet in _present(measured(found, part, limit))]
+    halves = [sheet for part in PARTS for sheet in _present(found.sheet(part))]
     # What holds for both halves is said once: the settings above the first, the notes below the last.
     halves[1:] = [replace(sheet, title="") for sheet in halves[1:]]
     halves[:-1] = [replace(sheet, notes=(), left_out="") for sheet in halves[:-1]]

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bdia.methods import METHODS
 from bench import gamma
+from bench.case import WHOLE
 from reports import settings, units
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
@@ -53,6 +54,7 @@ def subject_of(found: Sequence[Row]) -> Row | None:
             row["group"] in beside,
             row["bits"] == PREFERRED_BITS,
             row["gamma"] == gamma.DEFAULT,
+            [row[axis] in (None, whole) for axis, whole in WHOLE.items()],
             -row["seed"],
         )
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bdia
-from bdia.backprop import Watcher
+from bdia.backprop import Index, Watcher
 from bdia.methods import Method
 from bdia.models.gpt import GPT, GPTConfig
 
@@ -125,9 +125,10 @@ class Errors(Watcher):
     def forwarded(self, call: int, x: Tensor) -> None:
         self.forward[call] = x.clone()
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        self.equal[call] = torch.equal(x, self.forward[call])
-        self.largest[call] = (x - self.forward[call]).abs().max().item()
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
+        then = self.forward[call][index]
+        self.equal[call] = self.equal.get(call, True) and torch.equal(x, then)
+        self.largest[call] = max(self.largest.get(call, 0.0), (x - then).abs().max().item())
 
 
 def gradients(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 import bdia
-from bdia.backprop import Watcher
+from bdia.backprop import Index, Watcher
 from bdia.errors import HeadroomError, MethodError, ReconstructionError, TapeError
 from bdia.methods import BDIA, CHECKPOINT, QUANTISED_BDIA, REVERSIBLE, Method, get
 
@@ -700,7 +700,7 @@ def test_a_watcher_sees_what_a_forward_makes_and_keeps() -> None:
             self.seen.append(f"{part} {call}")
             self.kept_bytes += held.nbytes
 
-        def rebuilt(self, call: int, x: Tensor) -> None:
+        def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
             self.seen.append(f"rebuilt {call}")
 
     spy = Spy()

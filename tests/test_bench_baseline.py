@@ -77,6 +77,7 @@ def test_an_entry_says_what_its_record_does(path: Path) -> None:
 def test_what_is_null_is_left_out(path: Path) -> None:
     """A line has nothing but what was measured, and what was not comes back as None."""
     axes = msgspec.structs.asdict(CASE) | {"method": "standard", "bits": None, "gamma": None, "seq": None}
+    axes |= {"micro_batches": None, "keep": None}
     baseline.update(path, [Record(**axes, suite="quick", fingerprint="f", status="oom")], KEY)
     assert lines(path) == [
         '{"method": "standard", "model": "gpt", "depth": 6, "width": 64, "heads": 2, "batch": 2, "vocab": 256, '

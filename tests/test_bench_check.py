@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import msgspec
 import pytest
-from synthetic_records import case, depth_suite, failed, full
+from synthetic_records import case, depth_suite, failed, full, record
 
-from bench import baseline, check, law, rates
+from bench import axes, baseline, check, law, rates, rerun, suite
 from bench.baseline import StoredRun
+from bench.comparison import Comparison
+from bench.entry import entry
 from bench.errors import BaselineError, UsageError
 from bench.record import Record
 from bench.tolerance import Tolerances
@@ -90,8 +93,36 @@ def test_regressions_carry_the_command_that_measures_them_again(path: Path) -> N
     assert {one.case.method for one in found.regressions} == {"standard", "bdia"}
     assert set(found.reruns) == {one.case for one in found.regressions}
     series = law.series(case("bdia"))
-    assert found.reruns[series].startswith("bdia-bench run quick --method bdia --model gpt --depth 6,12,24 ")
+    assert found.reruns[series].startswith("bdia-bench run quick --method bdia --depth 6,12,24 --width 256 ")
     assert " --depth 12 " in found.reruns[case("standard", depth=12)]
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_a_command_leaves_out_what_its_suite_settles(name: str) -> None:
+    """Each command names no more axes than its suite takes to have that one case; one for each case."""
+    cases = [plan.case for plan in suite.load(name).plans({}, "cpu")]
+    lost = [Comparison(one, None, "missing", "ok", None) for one in cases]
+    found = rerun.commands(name, lost, {one: entry(record(one)) for one in cases})
+    whole = ("--batch", "--seed", "--width", "--vocab", "--dtype")
+    assert list(found) == cases
+    for one, command in found.items():
+        words = shlex.split(command)
+        assert words[:3] == ["bdia-bench", "run", name]
+        given = {word[2:].replace("-", "_"): words[at + 1] for at, word in enumerate(words) if word[:2] == "--"}
+        device = given.pop("device")
+        axes_of = {axis: axes.parse(axis, text) for axis, text in given.items()}
+        assert [plan.case for plan in suite.load(name).plans(axes_of, device)] == [one]
+        assert not set(whole) <= set(words)
+
+
+@pytest.mark.parametrize("gone", ["gone.toml", "quick"])
+def test_a_command_names_all_that_cannot_be_looked_up(gone: str) -> None:
+    """Where the suite is no longer there, or the case is of a method in a file, which would have to be run to be looked
+    at, the command has every axis."""
+    one = case("here.py:NAME" if gone == "quick" else "bdia")
+    found = rerun.commands(gone, [Comparison(one, None, "missing", "ok", None)], {one: entry(record(one))})
+    assert found == {one: rerun.command(gone, one)}
+    assert " --vocab 256 --dtype fp32 " in found[one]
 
 
 def test_only_what_was_verified_is_verified_again(path: Path) -> None:

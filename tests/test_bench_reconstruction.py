@@ -36,7 +36,7 @@ def observed(pairs: list[tuple[Tensor, Tensor | None]]) -> Observer:
     for call in reversed(range(len(pairs))):
         rebuilt = pairs[call][1]
         if rebuilt is not None:
-            observer.rebuilt(call, rebuilt)
+            observer.rebuilt(call, rebuilt, ())
     return observer
 
 
@@ -91,7 +91,7 @@ def test_the_forwards_activations_are_copied() -> None:
     observer = Observer()
     observer.forwarded(0, x)
     x.zero_()
-    observer.rebuilt(0, torch.ones(3))
+    observer.rebuilt(0, torch.ones(3), ())
     assert observer.bit_exact
 
 

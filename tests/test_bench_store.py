@@ -16,7 +16,9 @@ import msgspec
 import pytest
 from synthetic_records import case, record
 
-from bench import private, store
+import bench
+from bench import private, starts, store
+from bench.case import Case
 from bench.errors import UsageError
 from bench.record import Record
 from bench.store import Run, Store
@@ -235,6 +237,43 @@ def test_a_start_of_which_nothing_is_left_is_not_told_of(tmp_path: Path) -> None
     assert store.read_run(tmp_path) == LATER
 
 
+def test_what_is_to_be_measured_stays_known_until_it_is(tmp_path: Path) -> None:
+    """The cases of a start that was killed are in `run.json`; a later one that ends leaves those that it did not have,
+    and adds its own as long as it runs."""
+
+    def start(*cases: Case, resume: bool = True) -> Store:
+        return Store(tmp_path, msgspec.structs.replace(a_run(), planned=starts.planned(cases)), resume=resume)
+
+    def absent() -> list[str]:
+        run = store.read_run(tmp_path)
+        assert run is not None
+        return starts.absent(run, store.read(tmp_path).records)
+
+    one, two, three, four = (case(depth=depth) for depth in (1, 2, 3, 4))
+    with start(one, two, three, resume=False) as opened:
+        opened.append(record(one))
+    assert absent() == [two.text(), three.text()]
+    with start(one, four) as opened:
+        assert absent() == [two.text(), three.text()]
+        opened.append(record(four))
+        opened.finish()
+    assert absent() == [two.text(), three.text()]
+    with start(two, three) as opened:
+        opened.append(record(two))
+        opened.append(record(three))
+        opened.finish()
+    run = store.read_run(tmp_path)
+    assert run is not None
+    assert run.planned == []
+
+
+def test_no_two_cases_have_the_same_text() -> None:
+    """A case is known by its text, which has every axis that it has."""
+    one = case()
+    changes = ({"vocab": 512}, {"data": "x.txt"}, {"gamma": "0.25"}, {"depth": None}, {"device": "cuda"})
+    assert len({one.text(), *(case(**change).text() for change in changes)}) == 1 + len(changes)
+
+
 def test_a_run_file_without_resumptions_is_read(tmp_path: Path) -> None:
     """A `run.json` from before there was `resumed` is one of a run that was never resumed."""
     fill(tmp_path, FIRST)
@@ -389,6 +428,39 @@ def test_no_home_and_no_user_is_stored(tmp_path: Path, monkeypatch: pytest.Monke
     assert run.arguments == ["run", "mine.toml", "--data", "corpus.txt", "--out=out", "other", "x", "--depth=4"]
     for file in Path("out").iterdir():
         assert "someone" not in file.read_text()
+
+
+def test_a_message_holds_no_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an exception says of a place is told from the working directory, a package or the home on, else by its name;
+    everything else that has slashes stays."""
+    home, work = tmp_path / "home" / "someone", tmp_path / "my work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(work)
+    for said, stored in (
+        ("No such file or directory: '/mnt/My Disk/config.json'", "No such file or directory: 'config.json'"),
+        (f"{work}/train.py:12, in '{work}/a b.py'", "train.py:12, in 'a b.py'"),
+        (f"in {home}/x.py, {home}.", "in ~/x.py, ~."),
+        ("/opt/lib/python3.11/site-packages/torch/nn/modules/linear.py:114", "torch/nn/modules/linear.py:114"),
+        (f"{os.__file__} {bench.__file__}", "os.py bench/__init__.py"),
+        ("g++ /tmp/torch_someone/x.cpp -I/usr/include/python -o x/y", "g++ x.cpp -Ipython -o x/y"),
+        ("PATH=/mnt/a:/mnt/b; (/mnt/c) b'/mnt/x y/z' /mnt/d.", "PATH=a:b; (c) b'z' d."),
+        ("'/mnt/a.txt: gone' //mnt/x/y file:///mnt/z", "'a.txt: gone' y z"),
+        ("https://a.org/b/c", "https://a.org/b/c"),
+        ("5 tok/s, 3 / 4 </div> '/' a/b ../c/d ~/e/f", "5 tok/s, 3 / 4 </div> '/' a/b ../c/d ~/e/f"),
+    ):  # fmt: skip
+        assert private.message(said) == stored
+
+
+def test_what_lies_below_the_root_is_private_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started in `/` or above the home directory, where everything lies inside, a path is its name, unless it was
+    typed as a relative one."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/"))
+    assert private.message("no /mnt/x/y, no '/home/someone/z'") == "no y, no '~/z'"
+    assert [private.path(text) for text in ("/mnt/x/y", "x/y", "/home/someone")] == ["y", "x/y", "~"]
+    monkeypatch.setattr(Path, "cwd", lambda: Path("/home"))
+    assert [private.path(text) for text in ("someone/y", "other/y")] == ["y", "other/y"]
 
 
 def test_a_home_at_the_root_spoils_no_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -384,3 +384,18 @@ def test_a_tolerance_that_is_none_is_refused_before_anything_runs(tmp_path: Path
     path.write_text('title = "x"\ntolerance = 5\n[[cases]]\nmethod = "bdia"\n')
     with pytest.raises(UsageError, match=r"tolerance"):
         suite.load(str(path))
+
+
+def test_names_that_the_command_line_replaces_are_not_looked_up(tmp_path: Path) -> None:
+    """A suite whose own model or method is not there serves another that is given, and is refused without one."""
+    path = tmp_path / "mine.toml"
+    lost = SMALL.replace('"gpt"', '"gone.py:f"').replace('["standard", "bdia"]', '"gone.py:METHOD"')
+    path.write_text(lost + '[cases.zip]\nmodel = ["gone.py:f", "gone.py:g"]\ndepth = [3, 5]\n')
+    found = suite.load(str(path), replaced=("model", "method"))
+    assert found.own("model") == ("gone.py:f", "gone.py:g")
+    given: dict[str, Any] = {"model": ("gpt",), "method": ("bdia",), "depth": (2,)}
+    assert found.models(given) == ()
+    assert {(plan.case.model, plan.case.method) for plan in found.plans(given, "cpu")} == {("gpt", "bdia")}
+    for replaced, lacking in (((), r"defaults\]: model: "), (("model",), "method: "), (("method",), "model: ")):
+        with pytest.raises(UsageError, match=f"{lacking}.*gone.py"):
+            suite.load(str(path), replaced=replaced)

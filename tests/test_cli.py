@@ -15,7 +15,6 @@ from typing import Literal
 from xml.etree import ElementTree
 
 import msgspec
-import pandas as pd
 import psutil
 import pytest
 import torch
@@ -310,7 +309,7 @@ def unwilling(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """These figures cannot be drawn."""
 
     def refusing(name: str) -> figures.Drawing:
-        def draw(frame: pd.DataFrame, ax: Axes | None) -> Axes:
+        def draw(plot: figures.Plot, ax: Axes | None) -> Axes:
             raise UsageError(f"{name} is too small")
 
         return dataclasses.replace(figures.FIGURES[name], draw=draw)
@@ -349,6 +348,29 @@ def test_a_dry_run_lists_and_leaves_nothing(bench: Bench, tmp_path: Path) -> Non
     assert (code, err) == (0, "")
     assert len([line for line in out.splitlines() if "memory" in line]) == 6
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_of_the_command_line_spares_that_of_the_suite(bench: Bench, suite_file: Path) -> None:
+    """`--model` takes the place of a model that a suite names and that is not there."""
+    suite_file.write_text(SUITE.replace('"gpt"', '"gone.py:workload"'))
+    assert "gone.py" in error_of(bench("run", suite_file, "--dry-run"), 2)
+    code, out, err = bench("run", suite_file, "--model", "gpt", "--dry-run")
+    assert (code, err) == (0, "")
+    assert "gone.py" not in out
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["run", "dry run"])
+@pytest.mark.parametrize("model", ["gpt", "train.py:workload"])
+def test_data_that_is_not_there_is_noticed_before_anything_is_written(
+    bench: Bench, tmp_path: Path, model: str, dry: Sequence[str]
+) -> None:
+    """Also for a model that reads its data itself, nothing is left behind, and a dry run says the same."""
+    Path("train.py").write_text("def workload(case):\n    raise NotImplementedError\n")
+    os.mkfifo("pipe")
+    words = ("run", "model", "--method", "standard", "--model", model, *dry)
+    assert "'nosuch' is not there" in error_of(bench(*words, "--data", "nosuch"), 2)
+    assert "is no regular file" in error_of(bench(*words, "--data", "pipe"), 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"train.py", "pipe"}
 
 
 @pytest.mark.parametrize("axis", axes.AXES, ids=lambda axis: axis.name)
@@ -604,8 +626,9 @@ def test_check_fails_on_one_byte(bench: Bench, finished: str) -> None:
     finish("head", heavier)
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
-    worse, again, total = out.splitlines()
-    assert worse.startswith("worse: bdia gpt depth=4 ")
+    settings, *_, worse, again, total = out.splitlines()
+    assert settings.startswith("gpt · depth 4 · ")
+    assert worse.startswith("worse: bdia: ")
     assert "peak_bytes" in worse
     assert worse.endswith(" bytes (+<0.01%)")
     assert total == "head against b.json: 24 same, 1 worse"
@@ -623,7 +646,7 @@ def test_check_fails_on_a_case_that_newly_fails(bench: Bench, finished: str) -> 
     finish("head", failing("oom"))
     code, out, _ = bench("check", "head", "--baseline", "b.json")
     assert code == 1
-    assert "newly failing: bdia gpt depth=4" in out
+    assert "newly failing: bdia: ok → oom" in out
     assert out.splitlines()[-1].endswith("19 same, 1 newly failing")
 
 
@@ -636,11 +659,11 @@ def test_check_fails_on_a_case_that_is_missing(bench: Bench, finished: str) -> N
         Path("fewer", name).write_text("".join(lines[:-1] if name == "results.jsonl" else lines))
     code, out, _ = bench("check", "fewer", "--baseline", "all.json")
     assert code == 1
-    assert out.startswith("missing: bdia gpt depth=4")
+    assert "\nmissing: bdia: ok → —\n" in out
     bench("check", "fewer", "--baseline", "few.json", "--update")
     code, out, _ = bench("check", finished, "--baseline", "few.json")
     assert code == 0
-    assert out.startswith("new: bdia gpt depth=4")
+    assert "\nnew: bdia: — → ok\n" in out
 
 
 def test_check_tells_of_gains(bench: Bench, finished: str) -> None:
@@ -649,7 +672,7 @@ def test_check_tells_of_gains(bench: Bench, finished: str) -> None:
     bench("check", "head", "--baseline", "b.json", "--update")
     code, out, _ = bench("check", finished, "--baseline", "b.json")
     assert code == 0
-    assert "better: bdia gpt depth=4" in out
+    assert "better: bdia: " in out
     command = out.splitlines()[-1].partition("`bdia-bench ")[2].rstrip("`").split()
     code, out, _ = bench(*command)
     assert code == 0

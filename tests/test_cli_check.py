@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 from synthetic_records import QUANTISED, case, depth_suite, elements, failed
 
 import cli
-from bench import parts, store
+from bench import parts, starts, store
 from bench.record import Record
 from bench.store import Run, Store
 
@@ -54,9 +54,15 @@ def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
     return run
 
 
-def write(directory: str, records: Iterable[Record], *, suite: str = "quick", **differing: object) -> str:
-    """A run's directory with these records, of an environment that differs in the names given."""
-    run = Run(suite=Path(suite).stem, started="", arguments=["run", suite], environment=ENVIRONMENT | differing)
+def write(
+    directory: str, records: Iterable[Record], *, suite: str = "quick", planned: Sequence[str] = (), **differing: object
+) -> str:
+    """A run's directory with these records, of an environment that differs in the names given; `planned` as of a run
+    that did not come to its end."""
+    environment = ENVIRONMENT | differing
+    run = Run(
+        suite=Path(suite).stem, started="", arguments=["run", suite], environment=environment, planned=list(planned),
+    )  # fmt: skip
     with Store(Path(directory), run) as opened:
         for record in records:
             opened.append(record)
@@ -140,11 +146,11 @@ def test_a_planted_regression_is_named(bench: Bench, base: str, plant: str) -> N
     write("head", measured(**how))
     code, out, err = bench("check", "head", "--baseline", base)
     assert (code, err) == (1, "")
-    first = next(line for line in out.splitlines() if line.startswith("worse: bdia gpt depth=12 "))
-    told = out.partition(first)[2].partition("  measure it again: ")
+    first = next(line for line in out.splitlines() if line.startswith(("worse: bdia: ", "worse: bdia depth=12: ")))
+    told = out.partition(first)[2].partition("  again: ")
     assert metric in first + told[0]
     assert where in first + told[0]
-    assert told[2].startswith("bdia-bench run quick --method bdia --model gpt --depth 12 ")
+    assert told[2].startswith("bdia-bench run quick --method bdia --depth 12 ")
     assert " worse" in out.splitlines()[-1]
     assert bench("check", "head", "--baseline", base) == (code, out, err)
 
@@ -176,8 +182,9 @@ def test_a_leak_that_a_tolerance_hides_is_caught_by_the_law(bench: Bench, base: 
     write("head", measured(leak=4096))
     code, out, _ = bench("check", "head", "--baseline", base, "--tolerance", "2%")
     assert code == 1
-    worse, where, again, _ = out.splitlines()
-    assert worse.startswith("worse: bdia gpt width=256 ")
+    settings, _, worse, where, again, _ = out.splitlines()
+    assert settings.startswith("gpt · width 256 · ")
+    assert worse.startswith("worse: bdia over depth: ")
     assert worse.endswith("bits_per_activation 1.00 → 1.06 bits per activation and block (+0.062)")
     assert where == "  blocks 0-23: 0 → 4096 bytes each (new)"
     assert " --depth 6,12,24 " in again
@@ -207,14 +214,14 @@ def test_the_outcome_of_cases_is_told(bench: Bench, base: str) -> None:
     write("head", [*records, measured()[0], depth_suite((48,), ("bdia",))[0]][:-2] + depth_suite((48,), ("bdia",)))
     code, out, _ = bench("check", "head", "--baseline", base)
     assert code == 1
-    assert "missing: standard gpt depth=6 " in out
-    assert "newly failing: bdia gpt depth=24 " in out
+    assert "missing: standard depth=6: " in out
+    assert "newly failing: bdia depth=24: " in out
     assert "\n  no room\n" in out
-    assert "new: bdia gpt depth=48 " in out
-    assert bench("check", "head", "--baseline", "new.json", "--update")[0] == 0
+    assert "new: bdia depth=48: " in out
+    assert bench("check", "head", "--baseline", "new.json", "--update", "--allow-incomplete")[0] == 0
     code, out, _ = bench("check", "base", "--baseline", "new.json")
     assert code == 1  # depth 48 is missing
-    assert "newly passing: bdia gpt depth=24 " in out
+    assert "newly passing: bdia depth=24: " in out
     assert "There are gains over the baseline as well" in out
 
 
@@ -224,7 +231,7 @@ def test_an_improvement_is_kept_by_the_command_it_names(bench: Bench, base: str)
     bench("check", "head", "--baseline", "worse.json", "--update")
     code, out, _ = bench("check", "base", "--baseline", "worse.json")
     assert code == 0
-    assert "better: bdia gpt depth=6 " in out
+    assert "better: bdia depth=6: " in out
     command = out.splitlines()[-1].partition("`bdia-bench ")[2].rstrip("`").split()
     assert bench(*command)[1].splitlines()[-1] == "worse.json: 6 cases written, 7 better"
     assert bench("check", "base", "--baseline", "worse.json") == (0, "base against worse.json: 29 same\n", "")
@@ -257,6 +264,44 @@ def test_an_update_says_how_many_lines_change_in_silence(bench: Bench, base: str
     assert out == "b.json: 6 cases written, 6 lines changed, nothing worse or better\n"
     out = bench("check", "base", "--baseline", base)[1]
     assert out.startswith("not in the baseline yet, so not compared: where peak_bytes are; --update adds it\n")
+
+
+def test_an_unfinished_run_is_no_baseline(bench: Bench, base: str) -> None:
+    """A run that was killed says so, and makes no baseline unless that is asked for; then each case that the baseline
+    loses is named."""
+    whole = measured()
+    write("head", whole[:-1], planned=starts.planned(one.case() for one in whole))
+    text = error_of(bench("check", "head", "--baseline", base, "--update"), 2)
+    assert "head lacks 1 of the cases that it is of, such as bdia gpt depth=24 " in text
+    assert "`bdia-bench run quick --out head --resume`" in text
+    assert "--allow-incomplete" in text
+    assert bench("check", "base", "--baseline", base)[0] == 0
+    assert "head lacks 1 of the cases that it is of; go on with: bdia-bench run" in bench("report", "head")[2]
+    code, out, _ = bench("check", "head", "--baseline", base, "--update", "--allow-incomplete")
+    assert code == 0
+    assert "\ndropped: bdia: ok → —\n" in out
+    assert out.endswith("b.json: 5 cases written, 1 dropped\n")
+
+
+def test_what_failed_becomes_no_baseline_in_passing(bench: Bench, base: str) -> None:
+    """Cases that fail go into a baseline where that is asked for, and are named; where it has them as failing, no one
+    asks again."""
+    records = [failed(one.case(), "oom", "no room") if one.depth == 24 else one for one in measured()]
+    write("head", records)
+    for path in (base, "new.json"):
+        text = error_of(bench("check", "head", "--baseline", path, "--update"), 2)
+        assert "2 of the cases of head failed, such as standard gpt depth=24 " in text
+        assert "`bdia-bench run quick --out head --rerun failed`" in text
+    assert not Path("new.json").exists()
+    out = bench("check", "head", "--baseline", "new.json", "--update", "--allow-incomplete")[1]
+    assert "\nnew: bdia: — → oom\n" in out
+    assert out.endswith("new.json: 6 cases written, 2 of them failed\n")
+    out = bench("check", "head", "--baseline", base, "--update", "--allow-incomplete")[1]
+    assert "newly failing: bdia: ok → oom\n" in out
+    code, out, _ = bench("check", "head", "--baseline", base, "--update")
+    assert (code, out) == (0, "b.json: 6 cases written, 2 of them failed\n")
+    text = error_of(bench("check", "head", "--baseline", base, "--allow-incomplete"), 2)
+    assert "--allow-incomplete is of --update alone" in text
 
 
 def test_a_run_with_verify_is_told_from_one_without(bench: Bench, base: str) -> None:
@@ -362,7 +407,7 @@ def test_a_torn_results_file_counts_as_far_as_it_goes(bench: Bench, base: str) -
     Path("base/results.jsonl").write_text(content[:-200])
     code, out, err = bench("check", "base", "--baseline", base)
     assert code == 1
-    assert out.startswith("missing: bdia gpt depth=24 ")
+    assert "\nmissing: bdia: ok → —\n" in out
     assert "line 6 is torn" in err
 
 

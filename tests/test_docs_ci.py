@@ -17,12 +17,13 @@ from typing import Any
 import msgspec
 import pytest
 import typer.main
-from synthetic_records import case
+from synthetic_records import case, record
 
 import cli
 from bench import baseline, errors, rerun, suite, tolerance
 from bench.check import Verdicts
 from bench.comparison import Comparison
+from bench.entry import entry
 from bench.parts import Move
 from reports import checked, ci
 
@@ -100,8 +101,9 @@ def test_the_exit_codes_of_the_page_are_the_commands() -> None:
     assert codes == own - {errors.EXIT_FAILED_CASE} | {129, 143}
 
 
-def test_a_failure_looks_as_on_the_page() -> None:
-    """The output that the page shows is what the code prints of those values."""
+def test_a_failure_looks_as_on_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output that the page shows is what the code prints of those values, in lines of a hundred columns at most."""
+    monkeypatch.setenv("COLUMNS", "100")
     side = {"part": "side_bits", "old": 495, "new": 3960}
     one, three = Move(first=1, last=1, **side), Move(first=1, last=3, **side)
     values: list[tuple[int | None, Any, float, float, tuple[Move, ...]]] = [
@@ -117,12 +119,14 @@ def test_a_failure_looks_as_on_the_page() -> None:
         for depth, metric, old, new, moves in values
     ]
     same = [Comparison(case(**GATE), "peak_bytes", "same", 1, 1)] * 10
-    reruns = {one.case: rerun.command("gate", one.case, depths=(2, 3, 5)) for one in comparisons}
+    measured = {one: entry(record(one)) for one in (case(depth=depth, **GATE) for depth in (2, 3, 5))}
+    reruns = rerun.commands("gate", comparisons, measured)
     (shown,) = blocks("")
     against = re.search(r"the working tree against (HEAD \(\w{12}\))", shown)
     assert against is not None
     found = Verdicts("the working tree", against[1], "gate", (*same, *comparisons), reruns)
     assert "\n".join(checked.lines(found)) == shown.rstrip("\n")
+    assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_the_workflow_is_one_that_github_takes() -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Iterable
+
 import msgspec
 import pytest
 from synthetic_records import case
@@ -60,6 +64,11 @@ def verdicts(*comparisons: Comparison, **fields: object) -> Verdicts:
     return Verdicts("here", "b.json", "quick", comparisons, **fields)
 
 
+def below_the_settings(lines: Iterable[str]) -> list[str]:
+    """What is told after the line or two of what all cases share."""
+    return list(itertools.dropwhile(lambda line: not re.match(r"[a-z ]+: ", line), lines))
+
+
 def test_what_verdicts_of_a_case_share_is_said_once() -> None:
     """A case with several regressions is named once, with its parts and its command once; one that moved elsewhere has
     its own."""
@@ -71,18 +80,37 @@ def test_what_verdicts_of_a_case_share_is_said_once() -> None:
         comparison("gradient_error", "same"),
         reruns={CASE: "again"},
     )
-    lines = list(checked.lines(told))
+    _, *lines = below_the_settings(checked.lines(told))
     assert [line.split()[0] for line in lines] == [
-        "worse:", "and", "side_bits", "and", "optimizer_state:", "measure", "here",
+        "and", "side_bits", "and", "optimizer_state:", "again:", "here",
     ]  # fmt: skip
-    assert lines[-2:] == ["  measure it again: again", "here against b.json: 3 worse, 1 same"]
+    assert lines[-2:] == ["  again: again", "here against b.json: 3 worse, 1 same"]
+
+
+def test_what_all_verdicts_share_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no case that is told of differs in is said above them, in lines of the terminal's width, and a case has the
+    rest; nothing of it is left out, and what is the same in the baseline has no say."""
+    monkeypatch.setenv("COLUMNS", "60")
+    changed = [Comparison(case("bdia", depth=depth), "peak_bytes", "worse", 1000, 2000) for depth in (6, 12)]
+    law = Comparison(case("bdia", depth=None), "bits_per_activation", "worse", 1.0, 2.0)
+    same = Comparison(case("standard", width=512, heads=8), "peak_bytes", "same", 1, 1)
+    *settings, first, second, third, _ = checked.lines(verdicts(*changed, law, same))
+    assert " ".join(settings) == (
+        "gpt · width 256 · heads 8 · seq 256 · batch 8 · l 9 · vocab 256 · fp32 · initial weights · cpu · seed 0"
+    )
+    assert len(settings) > 1
+    assert all(len(line) <= 60 and line.strip("· ") == line.removesuffix(" ·") for line in settings)
+    assert first == "worse: bdia depth=6: peak_bytes 1000 → 2000 bytes (+100%)"
+    assert second == "worse: bdia depth=12: peak_bytes 1000 → 2000 bytes (+100%)"
+    assert third.startswith("worse: bdia over depth: bits_per_activation 1.00 → 2.00 ")
+    assert list(checked.lines(verdicts(same))) == ["here against b.json: 1 same"]
 
 
 def test_no_more_than_three_places_are_named_and_none_against_the_change() -> None:
     """Of what moved, the three largest in the direction of the change are named."""
     moves = tuple(Move("block", block, block, 0, 900 - block) for block in range(5))
     shrunk = Move("head_and_loss", None, None, 5000, 0)
-    lines = list(checked.lines(verdicts(comparison("peak_bytes", moves=(shrunk, *moves)))))
+    lines = below_the_settings(checked.lines(verdicts(comparison("peak_bytes", moves=(shrunk, *moves)))))
     assert [line.strip().partition(":")[0] for line in lines[1:-1]] == ["block 0", "block 1", "block 2"]
 
 
@@ -98,9 +126,9 @@ def test_gains_beside_regressions_name_no_update() -> None:
 
 def test_an_update_counts_what_it_did() -> None:
     """An update says how many cases, changes, silent lines and other environments there are."""
-    done = Update(created=False, cases=3, changes=(comparison("peak_bytes"),), lines=1, others=2)
-    lines = list(checked.updated("b.json", done))
-    assert lines[0].startswith("worse: bdia gpt depth=12 ")
+    done = Update(created=False, cases=3, failed=(), changes=(comparison("peak_bytes"),), lines=1, others=2)
+    lines = below_the_settings(checked.updated("b.json", done))
+    assert lines[0].startswith("worse: bdia: peak_bytes ")
     assert lines[-1] == (
         "b.json: 3 cases written, 1 worse, 1 more line changed, nothing worse or better, "
         "2 other environments left as they are"

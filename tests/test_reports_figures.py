@@ -15,6 +15,7 @@ from pathlib import Path
 import matplotlib
 import msgspec
 import numpy as np
+import pandas as pd
 import pytest
 import synthetic_records as synthetic
 from matplotlib.axes import Axes
@@ -24,8 +25,6 @@ from bench.errors import UsageError
 from bench.record import BlockError, Record
 from reports import captions, figures, units
 from reports.figures import style
-from reports.figures.by_block import fig1_numbers
-from reports.figures.rate import throughput_numbers
 from reports.frame import frame, rows
 
 QUICK = synthetic.quick_suite()
@@ -49,6 +48,14 @@ def new_axes() -> Axes:
 def plotted(directory: Path, name: str) -> list[dict[str, str]]:
     figures.save(name, frame(SUITES[name]), directory, ["svg"])
     return list(csv.DictReader((directory / f"{name}.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def draw(name: str, table: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    return figures.FIGURES[name].draw(figures.plots(table)[name], ax)
+
+
+def numbers_of(name: str, records: list[Record]) -> pd.DataFrame:
+    return figures.plots(frame(records))[name].numbers
 
 
 def texts(ax: Axes) -> str:
@@ -114,7 +121,7 @@ def test_one_stalled_round_does_not_flatten_the_throughput_figure() -> None:
     seconds = list(records[stalled].step_seconds or [])
     seconds[2] *= 10
     records[stalled] = msgspec.structs.replace(records[stalled], step_seconds=seconds)
-    numbers = throughput_numbers(frame(records))
+    numbers = numbers_of("throughput", records)
     low, high = figures.throughput(frame(records), new_axes()).get_ylim()
     assert numbers["rate_ratio_high"].max() > 5
     assert high < 2
@@ -196,7 +203,7 @@ def test_fig1_tells_gammas_apart() -> None:
     ax = figures.fig1(frame(records[:3]))
     for gamma in gammas[:3]:
         assert f"eq. 16, γ={gamma}" in texts(ax)
-    assert {row["gamma"] for row in rows(fig1_numbers(frame(records)))} == {"0.5"}
+    assert {row["gamma"] for row in rows(numbers_of("fig1", records))} == {"0.5"}
     assert figures.setting("fig1", frame(records)) == "γ 0.5"
 
 
@@ -207,8 +214,7 @@ def test_lines_of_several_gammas_are_of_one() -> None:
     ]
     for name in ("memory-depth", "throughput", "memory-speed"):
         assert figures.setting(name, frame(records)) == "γ 0.5"
-        found = figures.FIGURES[name].numbers(frame(records))
-        assert {row["gamma"] for row in rows(found)} == {None, "0.5"}
+        assert {row["gamma"] for row in rows(numbers_of(name, records))} == {None, "0.5"}
 
 
 def test_fig1_shows_what_is_not_finite() -> None:
@@ -219,7 +225,7 @@ def test_fig1_shows_what_is_not_finite() -> None:
         for block, error in enumerate(errors)
     ]
     table = frame([synthetic.record(synthetic.case("bdia-naive", depth=4), reconstruction=entries)])
-    first = rows(fig1_numbers(table))[0]
+    first = rows(figures.plots(table)["fig1"].numbers)[0]
     assert (first["median_max_abs_error"], first["not_finite"]) == (None, 1)
     assert "not finite" in texts(figures.fig1(table))
 
@@ -229,7 +235,7 @@ def test_a_figure_is_drawn_into_the_axes_it_is_given(name: str) -> None:
     """With `ax` nothing else is touched: the same axes come back, no other is made, settings stay as they were."""
     before = dict(matplotlib.rcParams)
     ax = new_axes()
-    assert figures.FIGURES[name].draw(frame(SUITES[name]), ax) is ax
+    assert draw(name, frame(SUITES[name]), ax) is ax
     figure = ax.get_figure(root=True)
     assert figure is not None
     assert figure.axes == [ax]
@@ -275,7 +281,7 @@ def test_a_failed_case_has_its_place_however_far(
     assert len(figures.save(name, table, tmp_path)) == 3
     figure = Figure(figsize=style.COLUMN, layout="constrained")
     with matplotlib.rc_context(dict(style.HOUSE)):
-        ax = figures.FIGURES[name].draw(table, figure.add_subplot())
+        ax = draw(name, table, figure.add_subplot())
         figure.draw_without_rendering()
     low, high = ax.get_xlim()
     assert all(low < value < high for value in (*measured, *failing))
@@ -307,7 +313,7 @@ def test_a_figure_of_one_setting_among_several_says_which(tmp_path: Path) -> Non
     }
     for name, said in drawn.items():
         assert figures.setting(name, table) == said
-        ax = figures.FIGURES[name].draw(table, None)
+        ax = draw(name, table)
         legend = ax.get_legend()
         assert said in (ax.get_title(loc="left"), legend.get_title().get_text() if legend else "")
         assert figures.setting(name, frame(QUICK)) == ("depth 12" if name == "fig1" else "")
@@ -344,7 +350,7 @@ def test_the_cliff_is_marked() -> None:
 def test_a_figure_compares_only_like_with_like() -> None:
     """Of cases in two settings, the one with more points along the axis is drawn, alone."""
     others = [synthetic.full(synthetic.case("bdia", depth=depth, width=512, heads=16)) for depth in (6, 12)]
-    found = rows(figures.FIGURES["memory-depth"].numbers(frame(synthetic.depth_suite() + others)))
+    found = rows(numbers_of("memory-depth", synthetic.depth_suite() + others))
     assert {(row["method"], row["depth"]) for row in found} == {(m, d) for m in synthetic.METHODS for d in (6, 12, 24)}
     assert len(found) == 15
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib
 import msgspec
+import pandas as pd
 import pytest
 import synthetic_records as synthetic
 from matplotlib.axes import Axes
@@ -19,8 +20,8 @@ from bench import parts
 from bench.errors import UsageError
 from bench.record import Record
 from reports import figures, units
-from reports.figures import style
-from reports.figures.by_part import FILLS, NAMES, memory_parts_size
+from reports.figures import by_part, style
+from reports.figures.by_part import FILLS, NAMES
 from reports.frame import frame, rows
 
 FAILING = [
@@ -45,11 +46,15 @@ def crowded() -> list[Record]:
     ]
 
 
+def size(table: pd.DataFrame) -> tuple[float, float]:
+    return by_part.size(figures.plots(table)["memory-parts"])
+
+
 def drawn(records: list[Record]) -> Axes:
     """The figure at its own size, laid out."""
     table = frame(records)
     with matplotlib.rc_context(dict(style.HOUSE)):
-        figure = Figure(figsize=memory_parts_size(table), layout="constrained")
+        figure = Figure(figsize=size(table), layout="constrained")
         ax = figures.memory_parts(table, figure.add_subplot())
         figure.draw_without_rendering()
     return ax
@@ -80,8 +85,8 @@ def test_each_bar_tells_its_number() -> None:
     """The figure stands at the end of its bar, the side bits beside it where too thin to see, and how a case failed."""
     texts = [text.get_text() for text in drawn(FAILING).texts]
     for record in FAILING[:-1]:
-        for size in (record.activation_bytes, record.peak_bytes):
-            assert units.ByteScale("MiB", 1).number(size) in texts
+        for nbytes in (record.activation_bytes, record.peak_bytes):
+            assert units.ByteScale("MiB", 1).number(nbytes) in texts
     assert texts.count("side bits 768.0 KiB") == 2
     assert texts.count("timeout") == 2
     assert {"activation memory", "whole-step peak"} <= set(texts)
@@ -170,7 +175,7 @@ def test_one_setting_is_drawn_and_named() -> None:
     more = [synthetic.full(synthetic.case("bdia", depth=24, bits=bits)) for bits in (6, 12)]
     table = frame([*synthetic.quick_suite(), *others, *more, synthetic.full(synthetic.case("bdia", depth=24, seed=1))])
     assert figures.setting("memory-parts", table) == "model gpt, depth 24, l 9, seed 0"
-    found = rows(figures.FIGURES["memory-parts"].numbers(table))
+    found = rows(figures.plots(table)["memory-parts"].numbers)
     assert [row["method"] for row in found] == 2 * list(synthetic.METHODS)
     legend = figures.memory_parts(table).get_legend()
     assert legend is not None
@@ -180,13 +185,13 @@ def test_one_setting_is_drawn_and_named() -> None:
 def test_it_is_as_high_as_it_has_bars(tmp_path: Path) -> None:
     """A column wide; more bars make it higher, and a size asked for is kept."""
     few, many = (frame(synthetic.depth_suite((6,), methods)) for methods in (("bdia",), synthetic.METHODS))
-    assert memory_parts_size(few)[0] == memory_parts_size(many)[0] == style.COLUMN[0]
-    assert memory_parts_size(few)[1] < memory_parts_size(many)[1]
+    assert size(few)[0] == size(many)[0] == style.COLUMN[0]
+    assert size(few)[1] < size(many)[1]
     asked = figures.save("memory-parts", many, tmp_path, ["svg"], size=(5, 4))[0]
     assert 'width="360pt" height="288pt"' in asked.read_text()
     own = figures.memory_parts(many).get_figure(root=True)
     assert isinstance(own, Figure)
-    assert tuple(own.get_size_inches()) == memory_parts_size(many)
+    assert tuple(own.get_size_inches()) == size(many)
 
 
 def test_without_parts_it_says_what_it_needs() -> None:

@@ -152,7 +152,7 @@ def test_every_figure_has_its_numbers(quick: Document) -> None:
     ids = {attributes["id"] for _, attributes in quick.elements if "id" in attributes}
     for name in names:
         assert {f"{name}-title", f"{name}-description"} <= ids
-        for column in figures.FIGURES[name].numbers(found).columns:
+        for column in figures.plots(found)[name].numbers.columns:
             assert column in quick.text
 
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from bdia.updates import Rule, State
 
 Kept = Literal["side_bits", "rng_states"]
+Index = tuple[slice, ...]
+"""Which samples of a whole x a part holds: `x[index]`; () is all of it."""
 
 
 @dataclass(frozen=True)
@@ -43,22 +45,31 @@ class Watcher:
     def stepped(self, call: int, step: Step) -> None:
         """The step that the rule took once the block had run."""
 
+    def spared(self, call: int) -> None:
+        """The call's graph is kept: its block will not be run again, nor its x rebuilt."""
+
     def kept(self, call: int, part: Kept, held: Tensor) -> None:
         """What the call keeps beside activations: packed side bits, or the state of a generator."""
 
     def returned(self, call: int, x: Tensor) -> None:
         """x_{k+1} [B, …] in the stream's dtype, as the step leaves it."""
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        """x_k [B, …] as the backward rebuilt it."""
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
+        """x_k [B, …] as the backward rebuilt it, or that part of it which `index` picks: micro-batches are rebuilt one
+        by one."""
 
 
 class Numbered:
     """A watcher, and the calls counted since it began to watch."""
 
-    def __init__(self, watcher: Watcher) -> None:
+    def __init__(self, watcher: Watcher, index: Index = ()) -> None:
         self._watcher = watcher
+        self._index = index
         self._calls = 0
+
+    def part(self, index: Index) -> Numbered:
+        """What shows the same watcher the part of each x that `index` picks. It counts no calls."""
+        return Numbered(self._watcher, index)
 
     def forwarded(self, x: Tensor) -> int:
         """Shows x_k, and returns the number of its call."""
@@ -73,6 +84,10 @@ class Numbered:
         given = None if given is None else given.detach()
         self._watcher.stepped(number, Step(name, given, _detached(before), y.detach(), gamma, _detached(after)))
 
+    def spared(self, number: int) -> None:
+        """Shows that the call of that number keeps its graph."""
+        self._watcher.spared(number)
+
     def kept(self, number: int | None, part: Kept, held: Tensor) -> None:
         """Shows what the call of that number keeps; a call from before has none."""
         if number is not None:
@@ -85,7 +100,7 @@ class Numbered:
     def rebuilt(self, number: int | None, x: Tensor) -> None:
         """Shows x_k of the call of that number as it was rebuilt; a call from before has none."""
         if number is not None:
-            self._watcher.rebuilt(number, x)
+            self._watcher.rebuilt(number, x, self._index)
 
 
 def _detached(state: State) -> State:

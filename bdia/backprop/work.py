@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from bdia import snapshots
+from bdia.backprop.cut import Cut
 from bdia.errors import TapeError
-from bdia.outputs import hidden
+from bdia.outputs import hidden, with_hidden
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -48,6 +49,8 @@ class Work:
         self._block_dtype = block_dtype
         self._versions: list[int] | None = None
         self._outputs: Any = None
+        self._given: tuple[Arguments, int] | None = None
+        """What a part's first run is given, and how many tensors that holds, to see whether the block wrote there."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """The block's y, in x's dtype. The first call sets all that the block returned aside for `take_outputs`."""
@@ -84,13 +87,56 @@ class Work:
         second time does nothing."""
         if self._again is not None:
             return
+        self._set_apart()
+        self._again = snapshots.copied(self._first)
+
+    def cut(self, cut: Cut) -> list[Work]:
+        """The same call for each part of a batch, with a part of what holds samples among its arguments."""
+        self._set_apart()
+        first, self._first = self._first, None
+        known: dict[int, tuple[Tensor, ...]] = {}
+
+        def part_of(number: int) -> Callable[[Tensor], Tensor]:
+            def pick(tensor: Tensor) -> Tensor:
+                if id(tensor) not in known:
+                    known[id(tensor)] = cut.argument(self.name, tensor)
+                return known[id(tensor)][number]
+
+            return pick
+
+        works = []
+        for number, samples in enumerate(cut.samples):
+            given = snapshots.copied(first, part_of(number))
+            name = f"{self.name}, samples {samples}"
+            work = Work(name, self.number, self.module, self._forward, given[0], given[1], self._block_dtype)
+            work._given = given, len(snapshots.tensors_in(given))
+            works.append(work)
+        return works
+
+    def gather(self, works: Sequence[Work], cut: Cut, y: Tensor) -> None:
+        """Takes what the parts have returned, once each has run; y is theirs put together.
+
+        Raises: TapeError where that cannot be put together, or a block has written into what it was given.
+        """
+        self.y_dtype = works[0].y_dtype
+        for work in works:
+            assert work._given is not None
+            (given, held), work._given = work._given, None
+            if len(snapshots.tensors_in(given)) != held:
+                raise TapeError(
+                    f"{self.name} writes tensors into what it is called with, which micro_batches cannot put together: "
+                    f"use micro_batches=1"
+                )
+        self._outputs = cut.together(self.name, [with_hidden(work.take_outputs(), y) for work in works])
+
+    def _set_apart(self) -> None:
+        """Gives the first run caches of its own."""
         assert self._first is not None
         args, kwargs = self._first
         self._first = (
             tuple(snapshots.alone(value) for value in args),
             {name: snapshots.alone(value) for name, value in kwargs.items()},
         )
-        self._again = snapshots.copied(self._first)
 
     def rerunnable(self) -> Work:
         """The same call, holding its tensors without their graphs, to be run again in the backward.

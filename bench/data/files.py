@@ -62,13 +62,18 @@ CIFARS: Final = (
 )
 
 
-def check(kind: Input, data: str | None, seq: int | None = None, vocab: int | None = None) -> None:
+def check(kind: Input | None, data: str | None, seq: int | None = None, vocab: int | None = None) -> None:
     """Refuses `data` that is not of the kind a model is fed with, that has no sample of `seq` tokens, or that holds
-    a token outside a vocabulary of `vocab`.
+    a token outside a vocabulary of `vocab`. Of a model that reads it in its own way (`kind` None) it refuses only what
+    nobody could read.
 
     Without torch: for a parent to call before it starts any child. All of nanoGPT's tokens are read once for
     `vocab`; what else is looked at is little.
     """
+    if kind is None:
+        if data is not None:
+            _refuse_unreadable(data)
+        return
     if kind == "images":
         if data is not None:
             cifar(data)
@@ -234,6 +239,17 @@ def _existing(data: str, wanted: str) -> Path:
         if not data or not path.exists():
             raise UsageError(f"data {data!r} is not there: expected the path of {wanted}")
     return path
+
+
+def _refuse_unreadable(data: str) -> None:
+    path = _existing(data, "a file or a folder that the model reads")
+    with _readable(path):
+        if path.is_dir():
+            next(path.iterdir(), None)
+        elif not path.is_file():
+            raise UsageError(f"data {data!r} is no regular file: write it to one first")
+        else:
+            path.open("rb").close()
 
 
 def _sha256(path: Path) -> str:

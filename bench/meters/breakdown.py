@@ -17,7 +17,7 @@ from typing import Final
 from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
-from bdia.backprop import Kept, Watcher
+from bdia.backprop import Index, Kept, Watcher
 from bench.meters.lines import Lines
 from bench.meters.storages import storages
 from bench.meters.trace import Event, Running, Trace, note, running
@@ -101,7 +101,7 @@ class Survey(Watcher):
                 break
         self._now_under_way()
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
         self._note(x, ("residual_states", call))
 
     def gradients(self, gradients: Iterable[Tensor | None]) -> None:

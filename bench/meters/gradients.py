@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import bdia
 from bdia.backprop import Step, Watcher, rng
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -68,10 +69,11 @@ def measure_gradients(
     seed: int,
     gamma: float | str | Gamma | None = None,
     verify: bool = False,
+    dial: Dial = WHOLE,
 ) -> GradientReading:
     """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
-    activations: same weights, batch, γ (by `seed`) and RNG state. Where the twin does not fit into memory there is
-    nothing to compare with, which is no fault of the method.
+    activations: same weights, batch and parts of it, γ (by `seed`) and RNG state. Where the twin does not fit into
+    memory there is nothing to compare with, which is no fault of the method.
 
     Guards are off, since an error beyond the exact range is to be measured and not raised, unless `verify` asks for
     the strictest of them. Weights and RNG state stay as they are; gradients are None afterwards.
@@ -85,10 +87,10 @@ def measure_gradients(
     put_on = functools.partial(attach, workload, bits=bits, gamma=gamma, seed=seed)
     with _repeatable(device):
         with rng.restored(before, device):
-            ours = _pass(workload, put_on(chosen, verify=verify), unguarded=not verify)
+            ours = _pass(workload, put_on(chosen, verify=verify, dial=dial), unguarded=not verify)
         try:
             with rng.restored(before, device):
-                theirs = _pass(workload, put_on(chosen.twin()))
+                theirs = _pass(workload, put_on(chosen.twin(), dial=dial.stored))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bdia import distributions
 from bdia.backprop import Step, Watcher, rng
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bdia.quantize import Headroom
@@ -70,6 +71,7 @@ def measure_loss(
     *,
     seed: int,
     gamma: float | str | Gamma | None = None,
+    dial: Dial = WHOLE,
 ) -> LossReading:
     """Runs one forward of `workload` with the method and one without, both from the RNG state as it is.
 
@@ -82,7 +84,7 @@ def measure_loss(
     glance = Glance(watcher)
     with torch.no_grad():
         with (
-            attach(workload, chosen, bits=bits, gamma=gamma, seed=seed) as handle,
+            attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, dial=dial.stored) as handle,
             handle.observing(glance),
             handle.unguarded(),
             rng.restored(before, device),

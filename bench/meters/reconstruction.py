@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from bdia.backprop import Watcher
+from bdia.backprop import Index, Watcher
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench.attaching import attach
@@ -26,10 +27,10 @@ class ReconstructionReading:
 
     reconstruction: list[BlockError]
     """One entry per block input that was rebuilt, in order of the blocks."""
-    bit_exact: bool
-    """Every block's input was rebuilt, each with `torch.equal`."""
+    bit_exact: bool | None
+    """Every input of a block that did not keep its graph was rebuilt, each with `torch.equal`; None where all did."""
     missing: tuple[int, ...]
-    """Blocks whose input the backward never rebuilt."""
+    """Blocks whose input the backward should have rebuilt, and did not."""
 
 
 @dataclass
@@ -44,14 +45,27 @@ class Observer(Watcher):
     errors: dict[int, BlockError] = field(default_factory=dict)
     _forwarded: dict[int, Tensor] = field(default_factory=dict)
     _equal: dict[int, bool] = field(default_factory=dict)
+    _parts: dict[int, Tensor] = field(default_factory=dict)  # x_k of micro-batches, those not there yet NaN
+    _lacking: dict[int, int] = field(default_factory=dict)  # and how many of its elements that are
 
     def forwarded(self, call: int, x: Tensor) -> None:
         """Takes x_k [B, …] as it entered block k = `call`."""
         self._forwarded[call] = x.detach().clone()
 
-    def rebuilt(self, call: int, x: Tensor) -> None:
-        """Compares x_k [B, …] as the backward rebuilt it."""
+    def spared(self, call: int) -> None:
+        """Block `call` keeps its graph, so that there is nothing to compare."""
+        del self._forwarded[call]
+
+    def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
+        """Compares x_k [B, …] as the backward rebuilt it, once all its parts are there."""
         expected = self._forwarded[call]
+        if index:
+            whole = self._parts.setdefault(call, torch.full_like(expected, math.nan))
+            whole[index] = x
+            self._lacking[call] = self._lacking.get(call, expected.numel()) - x.numel()
+            if self._lacking[call]:
+                return
+            x = self._parts.pop(call)
         self.errors[call] = block_error(call, expected, x)
         self._equal[call] = torch.equal(expected, x)
 
@@ -61,9 +75,9 @@ class Observer(Watcher):
         return tuple(sorted(self._forwarded.keys() - self.errors.keys()))
 
     @property
-    def bit_exact(self) -> bool:
-        """Every block that went forward was rebuilt, each with `torch.equal`."""
-        return bool(self._forwarded) and not self.missing and all(self._equal.values())
+    def bit_exact(self) -> bool | None:
+        """Every block that went forward without its graph was rebuilt, each with `torch.equal`; None of no block."""
+        return not self.missing and all(self._equal.values()) if self._forwarded else None
 
 
 def block_error(block: int, expected: Tensor, rebuilt: Tensor) -> BlockError:
@@ -91,6 +105,7 @@ def measure_reconstruction(
     seed: int,
     gamma: float | str | Gamma | None = None,
     verify: bool = False,
+    dial: Dial = WHOLE,
 ) -> ReconstructionReading:
     """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
 
@@ -104,7 +119,7 @@ def measure_reconstruction(
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
     observer = Observer()
     with (
-        attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify) as handle,
+        attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify, dial=dial) as handle,
         handle.observing(observer),
         nullcontext() if verify else handle.unguarded(),
     ):

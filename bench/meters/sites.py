@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bdia.dial import WHOLE, Dial
 from bdia.methods import Method
 from bench.attaching import attach
 from bench.meters.breakdown import Peak
@@ -15,14 +16,21 @@ Key = tuple[PartName, str | None]
 
 
 def measure_sites(
-    workload: Workload, method: str | Method, bits: int | None = None, *, seed: int, gamma: str | None, verify: bool
+    workload: Workload,
+    method: str | Method,
+    bits: int | None = None,
+    *,
+    seed: int,
+    gamma: str | None,
+    verify: bool,
+    dial: Dial = WHOLE,
 ) -> Stacks:
     """Runs steps of `workload` under `method`, and tells what is alive at their peaks and which line allocated it. What
     torch.compile compiles is run as it is written.
 
     Raises: MeterError where the level cannot be known exactly; whatever `bdia.attach` or the workload raises.
     """
-    with attach(workload, method, seed=seed, bits=bits, gamma=gamma, verify=verify) as handle:
+    with attach(workload, method, seed=seed, bits=bits, gamma=gamma, verify=verify, dial=dial) as handle:
         reading, kept, whole = measure_peaks(workload, handle, workload.device)
     assert reading.activation_parts is not None
     assert reading.peak_parts is not None

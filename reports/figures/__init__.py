@@ -18,12 +18,14 @@ from reports.figures.output import (
     Drawn,
     available,
     parse_size,
+    plots,
     save,
     save_all,
     setting,
     svg,
 )
 from reports.figures.rate import throughput
+from reports.figures.select import Plot
 from reports.figures.tradeoff import memory_speed
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "FORMATS",
     "Drawing",
     "Drawn",
+    "Plot",
     "available",
     "error_bits",
     "fig1",
@@ -40,6 +43,7 @@ __all__ = [
     "memory_parts",
     "memory_speed",
     "parse_size",
+    "plots",
     "save",
     "save_all",
     "setting",

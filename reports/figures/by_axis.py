@@ -21,32 +21,31 @@ from reports.figures.labels import (
     plain_log_ticks,
     value_ticks,
 )
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 from reports.sheets import slope
 
 AXIS_LABELS = {"depth": "depth (blocks)", "width": "width", "seq": "tokens a sample", "batch": "batch (samples)"}
 
 
-def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """What `memory_axis` plots: a row a method and value of `axis`; the lower median where seeds differ.
+def plot(view: select.View, axis: str) -> select.Plot:
+    """What `memory_axis` shows: a row a method and value of `axis`; the lower median where seeds differ.
 
     A case that failed is a row with its status and no bytes. Fewer than two values make no figure, and no rows."""
+    chosen = select.one_version(select.comparable(view, [axis], _measured, by=[axis, "method"]))
     points: dict[tuple[str, int], list[Row]] = {}
-    for row in _chosen(rows(frame), axis):
+    for row in chosen:
         if row[axis] is not None:
             points.setdefault((row["method"], row[axis]), []).append(row)
     numbers = []
-    for (method, value), members in points.items():
+    for (_, value), members in points.items():
         measured = [row for row in members if _measured(row)]
         sizes = [row["activation_bytes"] for row in measured]
         if not measured and all(row["status"] == "ok" for row in members):
             continue
         numbers.append(
             {
-                "method": method,
-                "bits": members[0]["bits"],
-                "gamma": members[0]["gamma"],
+                **select.version(members[0]),
                 axis: value,
                 "status": "ok" if measured else members[0]["status"],
                 "activation_bytes": statistics.median_low(sizes) if sizes else None,
@@ -57,12 +56,8 @@ def memory_numbers(frame: pd.DataFrame, axis: str) -> pd.DataFrame:
     if len({row[axis] for row in numbers if row["activation_bytes"] is not None}) < 2:
         numbers = []
     schema = {**select.VERSION, axis: "Int64", "status": "string", "activation_bytes": "Int64"}
-    return select.numbers(numbers, schema | {"bits_per_activation": "Float64", "law_linear": "boolean"})
-
-
-def memory_setting(frame: pd.DataFrame, axis: str) -> str:
-    """Which of several settings `memory_axis` draws, in words; empty where there is only one."""
-    return select.setting(rows(frame), _chosen(rows(frame), axis), _measured)
+    schema |= {"bits_per_activation": "Float64", "law_linear": "boolean"}
+    return select.plot(select.numbers(numbers, schema), view, chosen, _measured)
 
 
 def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Axes:
@@ -72,23 +67,33 @@ def memory_axis(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str) -> Ax
     the first of them would be. Returns the axes.
 
     Raises: UsageError where there is no such case."""
-    points = select.required(memory_numbers(frame, axis), needs(axis))
-    ax = _draw(points, ax, axis, lambda row: str(row["method"]))
-    name_setting(ax, memory_setting(frame, axis))
-    return ax
+    return draw_axis(plot(select.View(frame), axis), ax, axis=axis)
 
 
 def memory_depth(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws activation memory against depth, with the bits per activation that `frame` fitted in the labels; points on
     no line are said to be on none."""
+    return draw_depth(plot(select.View(frame), "depth"), ax)
+
+
+def draw_axis(chosen: select.Plot, ax: Axes | None = None, *, axis: str) -> Axes:
+    """`memory_axis` of what `plot` chose."""
+    points = select.required(chosen.numbers, needs(axis))
+    ax = _draw(points, ax, axis, lambda row: str(row["method"]))
+    name_setting(ax, chosen.setting)
+    return ax
+
+
+def draw_depth(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`memory_depth` of what `plot` chose."""
 
     def labelled(row: Row) -> str:
         return row["method"] if row["bits_per_activation"] is None else f"{row['method']}  {slope(row).text}"
 
-    points = select.required(memory_numbers(frame, "depth"), needs("depth"))
+    points = select.required(chosen.numbers, needs("depth"))
     fitted = any(row["bits_per_activation"] is not None for row in points)
     ax = _draw(points, ax, "depth", labelled, below="bits/activation" if fitted else "")
-    name_setting(ax, memory_setting(frame, "depth"))
+    name_setting(ax, chosen.setting)
     return ax
 
 
@@ -147,10 +152,6 @@ def _roomy(ax: Axes, ends: Sequence[float], lanes: int) -> None:
 def needs(axis: str) -> str:
     """What a figure along `axis` needs, in words."""
     return f"the activation memory of cases at two or more values of {axis}"
-
-
-def _chosen(found: Sequence[Row], axis: str) -> list[Row]:
-    return select.one_version(select.comparable(found, [axis], _measured, by=[axis, "method"]))
 
 
 def _measured(row: Row) -> bool:

@@ -11,17 +11,18 @@ from matplotlib.axes import Axes
 from reports import units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, name_setting
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "reconstructions of one method at two or more l"
 
 
-def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What `error_bits` plots: a row a method and l with the worst error of all blocks and seeds, and whether that
+def plot(view: select.View) -> select.Plot:
+    """What `error_bits` shows: a row a method and l with the worst error of all blocks and seeds, and whether that
     l was within the exact range: `status` is `unsupported` where it was not. A method without l has one row."""
+    chosen = select.one_gamma(select.one_cut(select.comparable(view, [], _rebuilt, by=["bits", "method"])))
     points: dict[tuple[str, int | None], list[Row]] = {}
-    for row in _chosen(rows(frame)):
+    for row in chosen:
         if row["reconstruction"] is not None or (row["bits"] is not None and row["status"] != "ok"):
             points.setdefault((row["method"], row["bits"]), []).append(row)
     numbers = [_point(members) for members in points.values()]
@@ -30,12 +31,8 @@ def error_bits_numbers(frame: pd.DataFrame) -> pd.DataFrame:
         numbers = []
     schema = {**select.VERSION, "status": "string", "seeds": "Int64"}
     schema |= {"worst_max_abs_error": "Float64", "largest_bits": "Int64"}
-    return select.numbers(sorted(numbers, key=lambda row: (method_rank(row["method"]), row["bits"] or 0)), schema)
-
-
-def error_bits_setting(frame: pd.DataFrame) -> str:
-    """Which of several settings `error_bits` draws, in words; empty where there is only one."""
-    return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
+    numbers.sort(key=lambda row: (method_rank(row["method"]), row["bits"] or 0))
+    return select.plot(select.numbers(numbers, schema), view, chosen, _rebuilt)
 
 
 def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -44,7 +41,12 @@ def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     without l is a line across.
 
     Returns the axes. Raises: UsageError where fewer than two l were measured."""
-    points = select.required(error_bits_numbers(frame), NEEDS)
+    return draw(plot(select.View(frame)), ax)
+
+
+def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`error_bits` of what `plot` chose."""
+    points = select.required(chosen.numbers, NEEDS)
     with_bits = [row for row in points if row["bits"] is not None]
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -65,7 +67,7 @@ def error_bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.set_xticks([value for value in bits if (value - bits[0]) % (1 if len(bits) < 10 else 3) == 0])
         ax.set_xlabel("l (bits behind the binary point)")
         ax.set_ylabel("worst reconstruction error")
-        name_setting(ax, error_bits_setting(frame))
+        name_setting(ax, chosen.setting)
     return ax
 
 
@@ -112,10 +114,6 @@ def _cliff(ax: Axes, points: Sequence[Row]) -> None:
     )
 
 
-def _chosen(found: Sequence[Row]) -> list[Row]:
-    return select.one_gamma(select.comparable(found, [], _rebuilt, by=["bits", "method"]))
-
-
 def _rebuilt(row: Row) -> bool:
     return bool(row["reconstruction"])
 
@@ -125,9 +123,7 @@ def _point(members: Sequence[Row]) -> dict[str, Any]:
     errors = [row["worst_max_abs_error"] for row in members if row["worst_max_abs_error"] is not None]
     beyond = [row["status"] for row in members if row["status"] != "ok"]
     return {
-        "method": first["method"],
-        "bits": first["bits"],
-        "gamma": first["gamma"],
+        **select.version(first),
         "status": beyond[0] if beyond else "ok",
         "seeds": len(errors),
         "worst_max_abs_error": max(errors, default=None),

@@ -12,10 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
-from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases whose reconstruction was measured"
@@ -36,23 +36,22 @@ _VERSIONS = 3
 _INVERSES = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
-def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What `fig1` plots: for each method, l, γ, `train_steps` and block, `max_abs_error` over the seeds.
+def plot(view: select.View) -> select.Plot:
+    """What `fig1` shows: for each method, l, γ, `train_steps` and block, `max_abs_error` over the seeds.
 
     `not_finite` counts the seeds whose error is not, which the median and the range leave out."""
+    chosen = _chosen(view)
     series: dict[tuple[Any, ...], list[Row]] = {}
-    for row in _chosen(rows(frame)):
+    for row in chosen:
         for entry in row["reconstruction"] or ():
-            key = (row["method"], row["bits"], row["gamma"], row["train_steps"], entry["block"])
+            key = (_version(row), row["train_steps"], entry["block"])
             series.setdefault(key, []).append(entry)
-    found = []
-    for (method, bits, gamma, train_steps, block), members in series.items():
+    numbers = []
+    for (version, train_steps, block), members in series.items():
         errors = [entry["max_abs_error"] for entry in members if entry["max_abs_error"] is not None]
-        found.append(
+        numbers.append(
             {
-                "method": method,
-                "bits": bits,
-                "gamma": gamma,
+                **dict(zip(select.VERSION, version, strict=True)),
                 "train_steps": train_steps,
                 "block": block,
                 "seeds": len(members),
@@ -62,12 +61,7 @@ def fig1_numbers(frame: pd.DataFrame) -> pd.DataFrame:
                 "highest_max_abs_error": max(errors, default=None),
             }
         )
-    return select.numbers(found, _SCHEMA)
-
-
-def fig1_setting(frame: pd.DataFrame) -> str:
-    """Which of several settings `fig1` draws, in words; empty where there is only one."""
-    return select.setting(rows(frame), _chosen(rows(frame)), _rebuilt)
+    return select.plot(select.numbers(numbers, _SCHEMA), view, chosen, _rebuilt)
 
 
 def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -78,10 +72,15 @@ def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Of several settings, the one with the most seeds is drawn. Returns the axes.
 
     Raises: UsageError where no reconstruction was measured."""
-    points = select.required(fig1_numbers(frame), NEEDS)
+    return draw(plot(select.View(frame)), ax)
+
+
+def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`fig1` of what `plot` chose."""
+    points = select.required(chosen.numbers, NEEDS)
     series: dict[tuple[Any, ...], list[Row]] = {}
     for row in points:
-        series.setdefault((row["method"], row["bits"], row["gamma"], row["train_steps"]), []).append(row)
+        series.setdefault((*_version(row), row["train_steps"]), []).append(row)
     errors = [row[f"{which}_max_abs_error"] for row in points for which in ("median", "lowest", "highest")]
     exact = [key for key, members in series.items() if any(row["median_max_abs_error"] == 0 for row in members)]
     steps = sorted({train_steps for *_, train_steps in series})
@@ -110,7 +109,7 @@ def fig1(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7, steps=[1, 2, 3, 5, 10]))
         ax.set_xlabel("block")
         ax.set_ylabel("reconstruction error")
-        name_setting(ax, fig1_setting(frame))
+        name_setting(ax, chosen.setting)
     return ax
 
 
@@ -201,20 +200,24 @@ def _label(row: Row, points: Sequence[Row]) -> str:
     """The method, its inverse, and what tells this l and γ from the others of the method."""
     method = row["method"]
     others = [point for point in points if point["method"] == method]
-    told = [axis for axis in ("bits", "gamma") if len({point[axis] for point in others}) > 1]
+    told = [axis for axis in METHOD_AXES[1:] if len({point[axis] for point in others}) > 1]
     parts = (_INVERSES.get(method), *(f"{settings.name_of(axis)}={row[axis]}" for axis in told))
     said = ", ".join(part for part in parts if part)
     return f"{method}\n{said}" if said else method
 
 
-def _chosen(found: Sequence[Row]) -> Sequence[Row]:
+def _chosen(view: select.View) -> Sequence[Row]:
     """The rows of the one setting that is drawn; of a sweep over γ or l, one a method."""
-    chosen = select.comparable(found, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
-    for narrowed in (select.one_gamma, select.one_precision):
-        versions = {(row["method"], row["bits"], row["gamma"]) for row in chosen}
-        if max(Counter(method for method, _, _ in versions).values(), default=0) > _VERSIONS:
+    chosen = select.comparable(view, ["train_steps"], _rebuilt, by=["seed", "method", "train_steps"])
+    for narrowed in (select.one_cut, select.one_gamma, select.one_precision):
+        versions = set(map(_version, chosen))
+        if max(Counter(method for method, *_ in versions).values(), default=0) > _VERSIONS:
             chosen = narrowed(chosen)
     return chosen
+
+
+def _version(row: Row) -> tuple[Any, ...]:
+    return tuple(row[axis] for axis in select.VERSION)
 
 
 def _rebuilt(row: Row) -> bool:

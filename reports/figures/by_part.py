@@ -15,7 +15,6 @@ from bench import parts
 from bench.parts import PartName
 from reports import breakdown, units
 from reports.figures import select, style
-from reports.frame import rows
 from reports.settings import Row
 
 NEEDS = "cases of which it was measured what their memory is made of"
@@ -72,26 +71,25 @@ FILLS: Final[Mapping[PartName, Fill]] = {
 }
 
 
-def memory_parts_numbers(frame: pd.DataFrame) -> pd.DataFrame:
-    """What `memory_parts` plots: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
+def plot(view: select.View) -> select.Plot:
+    """What `memory_parts` shows: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
     bytes, and a column for each part that occurs, of which they are the sum.
 
     A case that failed is a row with its status and no bytes. Without parts there are no rows."""
-    return _numbers(_chosen(rows(frame)))
+    chosen = _chosen(view.rows)
+    return select.plot(_numbers(chosen), view, chosen, breakdown.has_parts)
 
 
-def memory_parts_setting(frame: pd.DataFrame) -> str:
-    """Which of several settings `memory_parts` draws, in words; empty where there is only one."""
-    found = rows(frame)
-    return _setting(found, _chosen(found))
-
-
-def memory_parts_size(frame: pd.DataFrame) -> tuple[float, float]:
+def size(chosen: select.Plot) -> tuple[float, float]:
     """Inches, width and height, that `memory_parts` needs: a column wide, wider for a long name, and as high as
     there are bars."""
-    found = rows(frame)
-    chosen = _chosen(found)
-    return _size(_numbers(chosen), _setting(found, chosen))
+    numbers = chosen.numbers
+    figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
+    legend = -(-names // _LEGEND_COLUMNS) + bool(chosen.setting)
+    height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
+    longest = max((len(method) for method in numbers["method"]), default=0)
+    width = style.COLUMN[0] + max(0, longest - _NAME) * _CHARACTER_POINTS / 72
+    return round(width, 2), round(height, 2)
 
 
 def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -99,13 +97,15 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     largest point where the most methods have parts.
 
     Returns the axes. Raises: UsageError where no case has parts."""
-    found = rows(frame)
-    chosen = _chosen(found)
-    table, setting = _numbers(chosen), _setting(found, chosen)
-    bars = select.required(table, NEEDS)
-    names = _parts_of(table)
+    return draw(plot(select.View(frame)), ax)
+
+
+def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`memory_parts` of what `plot` chose."""
+    bars = select.required(chosen.numbers, NEEDS)
+    names = _parts_of(chosen.numbers)
     unit = units.ByteScale.of(row["bytes"] for row in bars)
-    with style.axes(ax, _size(table, setting)) as ax:
+    with style.axes(ax, size(chosen)) as ax:
         places, headings = _places(bars)
         texts = [[unit.number(row["bytes"]) if row["bytes"] is not None else row["status"]] for row in bars]
         width = _points(ax, bars)
@@ -130,7 +130,7 @@ def memory_parts(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
         ax.grid(visible=False, axis="y")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick(value)))
         ax.set_xlabel(f"memory ({unit.unit})")
-        _legend(ax, names, setting)
+        _legend(ax, names, chosen.setting)
     return ax
 
 
@@ -159,19 +159,6 @@ def _numbers(chosen: Sequence[Row]) -> pd.DataFrame:
         row |= {name: None if row["held"] is None else row["held"].get(name, 0) for name in names}
     schema = {"figure": "string", **select.VERSION, "status": "string", "bytes": "Int64"}
     return select.numbers(found, schema | dict.fromkeys(names, "Int64"))
-
-
-def _setting(found: Sequence[Row], chosen: Sequence[Row]) -> str:
-    return select.setting(found, chosen, breakdown.has_parts)
-
-
-def _size(numbers: pd.DataFrame, setting: str) -> tuple[float, float]:
-    figures, names = numbers["figure"].nunique(), len(_parts_of(numbers))
-    legend = -(-names // _LEGEND_COLUMNS) + bool(setting)
-    height = _ROW * (len(numbers) + figures * (_HEADING + _GAP) + legend) + 0.4
-    longest = max((len(method) for method in numbers["method"]), default=0)
-    width = style.COLUMN[0] + max(0, longest - _NAME) * _CHARACTER_POINTS / 72
-    return round(width, 2), round(height, 2)
 
 
 def _parts_of(numbers: pd.DataFrame) -> tuple[PartName, ...]:

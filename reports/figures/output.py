@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from bench.errors import BenchError, UsageError
 from reports import units
 from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
-from reports.frame import rows_kept
+from reports.figures.select import Plot, View
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
@@ -41,56 +41,52 @@ _METADATA: Mapping[str, dict[str, None]] = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure by name: how it is drawn, the numbers it plots (none: it cannot be drawn), which of several settings
-    they are of (empty: there is one), and what it needs."""
+    """A figure by name: what it plots of a view (no numbers: it cannot be drawn), how that is drawn, what it needs."""
 
-    draw: Callable[[pd.DataFrame, Axes | None], Axes]
-    numbers: Callable[[pd.DataFrame], pd.DataFrame]
-    setting: Callable[[pd.DataFrame], str]
+    plot: Callable[[View], Plot]
+    draw: Callable[[Plot, Axes | None], Axes]
     needs: str
-    size: Callable[[pd.DataFrame], tuple[float, float]] = lambda _: style.COLUMN
+    size: Callable[[Plot], tuple[float, float]] = lambda _: style.COLUMN
 
 
-def _memory(axis: str, draw: Callable[[pd.DataFrame, Axes | None], Axes] | None = None) -> Drawing:
+def _memory(axis: str, draw: Callable[[Plot, Axes | None], Axes] | None = None) -> Drawing:
     return Drawing(
-        draw or (lambda frame, ax: by_axis.memory_axis(frame, ax, axis=axis)),
-        lambda frame: by_axis.memory_numbers(frame, axis),
-        lambda frame: by_axis.memory_setting(frame, axis),
+        lambda view: by_axis.plot(view, axis),
+        draw or (lambda chosen, ax: by_axis.draw_axis(chosen, ax, axis=axis)),
         by_axis.needs(axis),
     )
 
 
 FIGURES: Mapping[str, Drawing] = {
-    "fig1": Drawing(by_block.fig1, by_block.fig1_numbers, by_block.fig1_setting, by_block.NEEDS),
-    "memory-depth": _memory("depth", by_axis.memory_depth),
+    "fig1": Drawing(by_block.plot, by_block.draw, by_block.NEEDS),
+    "memory-depth": _memory("depth", by_axis.draw_depth),
     "memory-width": _memory("width"),
     "memory-batch": _memory("batch"),
-    "memory-parts": Drawing(
-        by_part.memory_parts,
-        by_part.memory_parts_numbers,
-        by_part.memory_parts_setting,
-        by_part.NEEDS,
-        by_part.memory_parts_size,
-    ),
-    "throughput": Drawing(rate.throughput, rate.throughput_numbers, rate.throughput_setting, rate.NEEDS),
-    "memory-speed": Drawing(
-        tradeoff.memory_speed, tradeoff.memory_speed_numbers, tradeoff.memory_speed_setting, tradeoff.NEEDS
-    ),
-    "error-bits": Drawing(by_bits.error_bits, by_bits.error_bits_numbers, by_bits.error_bits_setting, by_bits.NEEDS),
+    "memory-parts": Drawing(by_part.plot, by_part.draw, by_part.NEEDS, by_part.size),
+    "throughput": Drawing(rate.plot, rate.draw, rate.NEEDS),
+    "memory-speed": Drawing(tradeoff.plot, tradeoff.draw, tradeoff.NEEDS),
+    "error-bits": Drawing(by_bits.plot, by_bits.draw, by_bits.NEEDS),
 }
 """The figures by the names of the command line."""
 
 
+def plots(frame: pd.DataFrame) -> dict[str, Plot]:
+    """What each figure shows that the frame has the numbers for, by their names."""
+    view = View(frame)
+    found = {name: drawing.plot(view) for name, drawing in FIGURES.items()}
+    return {name: plot for name, plot in found.items() if not plot.numbers.empty}
+
+
 def available(frame: pd.DataFrame) -> tuple[str, ...]:
     """The names of the figures that the frame has the numbers for."""
-    return tuple(name for name, drawing in FIGURES.items() if not drawing.numbers(frame).empty)
+    return tuple(plots(frame))
 
 
 def setting(name: str, frame: pd.DataFrame) -> str:
     """Which of several settings the figure `name` draws, in words; empty where there is only one.
 
     Raises: UsageError for an unknown name."""
-    return _known(name).setting(frame)
+    return _known(name).plot(View(frame)).setting
 
 
 @dataclass(frozen=True)
@@ -113,12 +109,11 @@ def save_all(
     """Every figure that the frame has the numbers for, as `save` writes it; one that cannot be drawn stops no other."""
     paths: list[Path] = []
     refused: dict[str, BenchError] = {}
-    with rows_kept(frame):
-        for name in available(frame):
-            try:
-                paths += save(name, frame, directory, size=size, style_file=style_file)
-            except BenchError as error:
-                refused[name] = error
+    for name, plot in plots(frame).items():
+        try:
+            paths += _saved(name, plot, directory, DEFAULT_FORMATS, size, style_file)
+        except BenchError as error:
+            refused[name] = error
     return Drawn(tuple(paths), refused)
 
 
@@ -141,34 +136,46 @@ def save(
     """
     drawing = _known(name)
     _check_formats(formats)
-    numbers = drawing.numbers(frame)
-    if numbers.empty:
+    plot = drawing.plot(View(frame))
+    if plot.numbers.empty:
         raise UsageError(f"figure {name!r} needs {drawing.needs}, and this run has none; {_choice(frame)}")
+    return _saved(name, plot, directory, formats, size, style_file)
+
+
+def svg(name: str, plot: Plot) -> str:
+    """The figure `name` of `plot` as SVG with text as text, for a page that has fonts of its own.
+
+    Raises: UsageError for an unknown name, or a plot without numbers.
+    """
+    with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, "svg.fonttype": "none"}):
+        content = io.BytesIO()
+        drawing = _known(name)
+        _write(_drawn(drawing, plot, drawing.size(plot)), content, "svg")
+    return content.getvalue().decode()
+
+
+def _saved(
+    name: str,
+    plot: Plot,
+    directory: Path,
+    formats: Sequence[str],
+    size: tuple[float, float] | None,
+    style_file: Path | None,
+) -> list[Path]:
+    drawing = _known(name)
     sheet = _sheet(style_file) if style_file is not None else {}
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
-        figure = _drawn(drawing, frame, size or sheet.get("figure.figsize", drawing.size(frame)))
+        figure = _drawn(drawing, plot, size or sheet.get("figure.figsize", drawing.size(plot)))
         paths = [directory / f"{name}.{format_}" for format_ in formats]
         table = directory / f"{name}.csv"
         try:
             directory.mkdir(parents=True, exist_ok=True)
             for path, format_ in zip(paths, formats, strict=True):
                 _write(figure, path, format_)
-            numbers.to_csv(table, index=False, lineterminator="\n")
+            plot.numbers.to_csv(table, index=False, lineterminator="\n")
         except OSError as error:
             raise UsageError(f"{directory}: {error.strerror}; give a directory that can be written") from error
     return [*paths, table]
-
-
-def svg(name: str, frame: pd.DataFrame) -> str:
-    """The figure `name` as SVG with text as text, for a page that has fonts of its own.
-
-    Raises: UsageError for an unknown name, or a frame without the numbers.
-    """
-    with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, "svg.fonttype": "none"}):
-        content = io.BytesIO()
-        drawing = _known(name)
-        _write(_drawn(drawing, frame, drawing.size(frame)), content, "svg")
-    return content.getvalue().decode()
 
 
 def parse_size(text: str) -> tuple[float, float]:
@@ -200,10 +207,10 @@ def _choice(frame: pd.DataFrame) -> str:
     return f"choose one of {', '.join(names)}" if names else "it has the numbers for no figure"
 
 
-def _drawn(drawing: Drawing, frame: pd.DataFrame, size: tuple[float, float]) -> Figure:
+def _drawn(drawing: Drawing, plot: Plot, size: tuple[float, float]) -> Figure:
     # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
     figure = Figure(figsize=size, layout="constrained")
-    drawing.draw(frame, figure.add_subplot())
+    drawing.draw(plot, figure.add_subplot())
     return figure
 
 

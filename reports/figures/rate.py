@@ -13,7 +13,7 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above
-from reports.frame import REFERENCE, method_rank, rows
+from reports.frame import REFERENCE, method_rank
 from reports.settings import Row
 
 NEEDS = "cases timed side by side with standard"
@@ -26,13 +26,14 @@ _GROUP = 0.64
 """Of the room between two groups, the share that the points take."""
 
 
-def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
-    """What `throughput` plots: a row a method and value of `axis`, by default the one with the most values.
+def plot(view: select.View, axis: str | None = None) -> select.Plot:
+    """What `throughput` shows: a row a method and value of `axis`, by default the one with the most values.
 
     `rate_ratio` is the median of paired rounds and, over several seeds, the median of those; low and high are the
     extremes of all rounds. A case that failed, or that has no `standard` to compare with, is a row without a
     ratio. Without any ratio there are no rows."""
-    along, chosen = _chosen(rows(frame), axis)
+    along = axis or select.leading_axis(view, _compared)
+    chosen = select.one_version(select.comparable(view, [along], _compared, by=[along, "method"]))
     points: dict[tuple[str, int], list[Row]] = {}
     for row in chosen:
         if row["method"] != REFERENCE and (row["status"] != "ok" or row["step_seconds"]):
@@ -46,13 +47,8 @@ def throughput_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataF
         "status": "string",
         "rounds": "Int64",
     }
-    ratios = ("rate_ratio", "rate_ratio_low", "rate_ratio_high")
-    return select.numbers(numbers, schema | dict.fromkeys(ratios, "Float64"))
-
-
-def throughput_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
-    """Which of several settings `throughput` draws, in words; empty where there is only one."""
-    return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _compared)
+    schema |= dict.fromkeys(("rate_ratio", "rate_ratio_low", "rate_ratio_high"), "Float64")
+    return select.plot(select.numbers(numbers, schema), view, chosen, _compared)
 
 
 def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -60,9 +56,13 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
     median of the paired rounds, and a bar from the slowest to the fastest.
 
     Returns the axes. Raises: UsageError where no case was timed side by side with standard."""
-    table = throughput_numbers(frame, axis)
-    points = select.required(table, NEEDS)
-    along = str(table.columns[3])
+    return draw(plot(select.View(frame), axis), ax)
+
+
+def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`throughput` of what `plot` chose."""
+    points = select.required(chosen.numbers, NEEDS)
+    along = str(chosen.numbers.columns[len(select.VERSION)])
     values = sorted({row[along] for row in points})
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -90,7 +90,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None 
         _finish(ax, points, values)
         ax.set_xlabel(AXIS_LABELS[along] if values != [None] else "")
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax, throughput_setting(frame, along))
+        legend_above(ax, chosen.setting)
     return ax
 
 
@@ -134,9 +134,7 @@ def _name_missing(ax: Axes, x: float, row: Row, look: style.Look) -> None:
 def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
     compared = [row for row in members if _compared(row)]
     return {
-        "method": members[0]["method"],
-        "bits": members[0]["bits"],
-        "gamma": members[0]["gamma"],
+        **select.version(members[0]),
         along: members[0][along],
         "status": "ok" if compared else members[0]["status"],
         "rounds": sum(len(row["step_seconds"]) for row in compared),
@@ -144,12 +142,6 @@ def _point(members: Sequence[Row], along: str) -> dict[str, Any]:
         "rate_ratio_low": min((row["rate_ratio_low"] for row in compared), default=None),
         "rate_ratio_high": max((row["rate_ratio_high"] for row in compared), default=None),
     }
-
-
-def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
-    """The axis of the figure, and the rows of the one setting that is drawn."""
-    along = axis or select.leading_axis(found, _compared)
-    return along, select.one_version(select.comparable(found, [along], _compared, by=[along, "method"]))
 
 
 def _compared(row: Row) -> bool:

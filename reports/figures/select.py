@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 import pandas as pd
 
 from bench import gamma
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from bench.errors import UsageError
 from reports import settings
 from reports.frame import AXES
@@ -19,24 +20,50 @@ from reports.verdict import PREFERRED_BITS
 
 SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
-VERSION: Mapping[str, str] = {"method": "string", "bits": "Int64", "gamma": "string"}
+_WORDS = ("method", "gamma")
+VERSION: Mapping[str, str] = {axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES}
 """The columns that begin the plotted numbers of a line."""
+CUTS = tuple(axis for axis in METHOD_AXES if axis in WHOLE)
+"""Of the method's own axes, those that cut its work into parts."""
+_POINT_AXES = tuple(axis for axis in AXES if axis not in (*METHOD_AXES, "seed"))
+_POINT = itemgetter(*_POINT_AXES)
 _FOLLOWERS: Mapping[str, tuple[str, ...]] = {"width": ("heads",)}
 """Axes that may vary along with another."""
 
 
-def comparable(
-    rows: Sequence[Row], along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]
-) -> list[Row]:
-    """The rows of one setting: equal in all axes but method, l, γ, seed and those of `along`.
+class View:
+    """The rows of a frame by their points of the grid: made once, for all the figures that choose from it.
+
+    Rows of one point are equal in all axes but the method, its own and the seed, which tell no setting from another."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.rows: Sequence[Row] = rows_of(frame)
+        self.points: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.rows:
+            self.points.setdefault(_POINT(row), []).append(row)
+        self.fixed = settings.fixed(self.rows)
+        """The axes that tell none of the rows from another."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """What a figure shows, chosen from a frame once for all that is made of it: files, a caption, a table."""
+
+    numbers: pd.DataFrame
+    """As they are plotted; no rows where the frame does not have the numbers for the figure."""
+    setting: str = ""
+    """Which of several settings they are of, in words; empty where there is only one."""
+
+
+def comparable(view: View, along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]) -> list[Row]:
+    """The rows of one setting: equal in all axes but the method, its own, the seed and those of `along`.
 
     Of several settings, the one whose rows that `counts` take the most values of `by`, an axis at a time; then
     the deepest, the widest and so on."""
-    free = {*METHOD_AXES, "seed", *along, *(name for axis in along for name in _FOLLOWERS.get(axis, ()))}
-    setting = itemgetter(*(axis for axis in AXES if axis not in free))
+    setting = _setting(along)
     alike: dict[Any, list[Row]] = {}
-    for row in rows:
-        alike.setdefault(setting(row), []).append(row)
+    for point, members in view.points.items():
+        alike.setdefault(setting(point), []).extend(members)
 
     def worth(members: list[Row]) -> tuple[Any, ...]:
         counted = [row for row in members if counts(row)]
@@ -47,14 +74,34 @@ def comparable(
     return max(alike.values(), key=worth, default=[])
 
 
+def _setting(along: Iterable[str]) -> Callable[[tuple[Any, ...]], Any]:
+    """What of a point tells the setting of a figure along these axes."""
+    free = {name for axis in along for name in (axis, *_FOLLOWERS.get(axis, ()))}
+    return itemgetter(*(number for number, name in enumerate(_POINT_AXES) if name not in free))
+
+
 def row_size(row: Row) -> Iterable[int]:
     """How large a case is, axis by axis."""
     return (row[axis] or 0 for axis in SCALES)
 
 
 def one_version(rows: Sequence[Row]) -> list[Row]:
-    """The rows with one l and one γ a method."""
-    return one_precision(one_gamma(rows))
+    """The rows with one l and one γ a method, and its work in one number of parts."""
+    return one_precision(one_gamma(one_cut(rows)))
+
+
+def version(row: Row) -> dict[str, Any]:
+    """The row's values of the columns `VERSION`."""
+    return {axis: row[axis] for axis in VERSION}
+
+
+def one_cut(rows: Sequence[Row]) -> list[Row]:
+    """The rows with one number of parts a method: whole batches and no block kept, else the fewest that were
+    measured, else the fewest."""
+    found = list(rows)
+    for axis in CUTS:
+        found = _one_value(found, axis, WHOLE[axis], lambda count: -count)
+    return found
 
 
 def one_precision(rows: Sequence[Row]) -> list[Row]:
@@ -67,18 +114,26 @@ def one_gamma(rows: Sequence[Row]) -> list[Row]:
     return _one_value(rows, "gamma", gamma.DEFAULT, gamma.rank)
 
 
-def setting(found: Sequence[Row], chosen: Sequence[Row], counts: Callable[[Row], bool]) -> str:
-    """What tells the rows `chosen` for a figure from the others that it could have drawn; empty without others."""
-    return settings.picked([row for row in chosen if counts(row)], [row for row in found if counts(row)])
+def plot(table: pd.DataFrame, view: View, chosen: Sequence[Row], counts: Callable[[Row], bool]) -> Plot:
+    """The numbers in `table` with what tells the rows `chosen` for them from the others of `view` that count."""
+    if table.empty:
+        return Plot(table)
+    drawn, found = (list(filter(counts, rows)) for rows in (chosen, view.rows))
+    return Plot(table, settings.picked(drawn, found, view.fixed))
 
 
-def leading_axis(rows: Sequence[Row], counts: Callable[[Row], bool]) -> str:
+def leading_axis(view: View, counts: Callable[[Row], bool]) -> str:
     """The axis with the most values among comparable rows; where nothing varies, the first that is known at all, or
     depth."""
 
+    points = [point for point, members in view.points.items() if any(map(counts, members))]
+
     def spread(axis: str) -> int:
-        found = comparable(rows, [axis], counts, by=[axis])
-        return len({row[axis] for row in found if counts(row)} - {None})
+        value, setting = itemgetter(_POINT_AXES.index(axis)), _setting([axis])
+        values: dict[Any, set[Any]] = {}
+        for point in points:
+            values.setdefault(setting(point), set()).add(value(point))
+        return max((len(found - {None}) for found in values.values()), default=0)
 
     return max(SCALES, key=spread)
 

@@ -11,30 +11,24 @@ from reports import units
 from reports.figures import select, style
 from reports.figures.by_axis import AXIS_LABELS
 from reports.figures.labels import legend_above, plain_log_ticks
-from reports.frame import method_rank, rows
+from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "two or more methods with activation memory, timed side by side with standard"
 
 
-def memory_speed_numbers(frame: pd.DataFrame, axis: str | None = None) -> pd.DataFrame:
-    """What `memory_speed` plots: a row a case with both its activation memory and its rate over standard's, along
+def plot(view: select.View, axis: str | None = None) -> select.Plot:
+    """What `memory_speed` shows: a row a case with both its activation memory and its rate over standard's, along
     `axis`, by default the one with the most values. Of several seeds, the lowest. One method alone makes no rows."""
-    along, kept = _chosen(rows(frame), axis)
-    if len({row["method"] for row in kept}) < 2:
-        kept = []
+    along, chosen = _chosen(view, axis)
+    compared = len({row["method"] for row in chosen}) > 1
     schema = {
         **select.VERSION,
         along: "Int64",
         "activation_bytes": "Int64",
         "rate_ratio": "Float64",
     }
-    return select.numbers(kept, schema)
-
-
-def memory_speed_setting(frame: pd.DataFrame, axis: str | None = None) -> str:
-    """Which of several settings `memory_speed` draws, in words; empty where there is only one."""
-    return select.setting(rows(frame), _chosen(rows(frame), axis)[1], _complete)
+    return select.plot(select.numbers(chosen if compared else [], schema), view, chosen, _complete)
 
 
 def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | None = None) -> Axes:
@@ -42,9 +36,13 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
     of a method joined from small to large. Better is up and to the left.
 
     Returns the axes. Raises: UsageError where no case has both numbers."""
-    table = memory_speed_numbers(frame, axis)
-    points = select.required(table, NEEDS)
-    along = str(table.columns[3])
+    return draw(plot(select.View(frame), axis), ax)
+
+
+def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
+    """`memory_speed` of what `plot` chose."""
+    points = select.required(chosen.numbers, NEEDS)
+    along = str(chosen.numbers.columns[len(select.VERSION)])
     unit = units.ByteScale.of(row["activation_bytes"] for row in points)
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
@@ -61,7 +59,7 @@ def memory_speed(frame: pd.DataFrame, ax: Axes | None = None, *, axis: str | Non
         _sizes(ax, points, along, unit)
         ax.set_xlabel(f"activation memory ({unit.unit})")
         ax.set_ylabel("rate relative to standard")
-        legend_above(ax, memory_speed_setting(frame, along))
+        legend_above(ax, chosen.setting)
     return ax
 
 
@@ -100,10 +98,10 @@ def _sizes(ax: Axes, points: Sequence[Row], along: str, unit: units.ByteScale) -
         )
 
 
-def _chosen(found: Sequence[Row], axis: str | None) -> tuple[str, list[Row]]:
+def _chosen(view: select.View, axis: str | None) -> tuple[str, list[Row]]:
     """The axis of the figure, and a row a point of it."""
-    along = axis or select.leading_axis(found, _complete)
-    chosen = select.one_version(select.comparable(found, [along], _complete, by=[along, "method"]))
+    along = axis or select.leading_axis(view, _complete)
+    chosen = select.one_version(select.comparable(view, [along], _complete, by=[along, "method"]))
     kept: dict[tuple[str, int], Row] = {}
     for row in sorted(chosen, key=lambda row: row["seed"]):
         if _complete(row):

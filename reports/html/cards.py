@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.case import METHOD_AXES
 from reports import units
 from reports.frame import REFERENCE, method_rank
 from reports.settings import Row
@@ -49,7 +50,7 @@ def _of_each_method(subject: Row, found: Sequence[Row]) -> list[Row]:
     versions: dict[str, list[Row]] = {}
     for row in group:
         versions.setdefault(row["method"], []).append(row)
-    alike = ("bits", "gamma")
+    alike = METHOD_AXES[1:]
     chosen = {
         method: max(rows, key=lambda row: [row[axis] == subject[axis] for axis in alike])
         for method, rows in versions.items()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -34,7 +35,7 @@ class Grid:
     left_out: int
     """Rows that are not shown."""
 
-    @property
+    @functools.cached_property
     def heads(self) -> int:
         """The column that names a row, and stays in sight when the others are scrolled: after the keys, the first that
         is no number."""
@@ -60,20 +61,30 @@ class Grid:
             width += _GAP + min(LONG, max(map(len, texts)))
         return next((size for limit, size in _SIZES if width <= limit), "tight")
 
-    def long(self, text: str) -> bool:
-        """Whether a cell's text is broken into lines."""
-        return len(text) > LONG
+    def classed(self, line: Line) -> Iterator[tuple[Cell, str]]:
+        """The cells of a line, each with the classes that say how it looks."""
+        heads, repeated = self.heads, 0 if line.opens else self.sheet.keys
+        for index, (column, one) in enumerate(zip(self.sheet.columns, line.cells, strict=True)):
+            of = (
+                "number" if column.numeric else "",
+                one.tone if one.tone != "plain" else "",
+                # Its text is broken into lines.
+                "long" if len(one.text) > LONG else "",
+                "head" if index == heads else "",
+                "repeated" if index < repeated else "",
+            )
+            yield one, " ".join(filter(None, of))
 
 
 def cut(sheet: Sheet, limit: int = TABLE_ROWS) -> Grid:
     """`sheet` with at most `limit` rows, groups left whole where one fits, and the notes that these rows refer to."""
     if len(sheet.lines) <= limit:
-        return Grid(sheet, 0)
+        return Grid(sheet, sheet.beyond)
     ends = [number for number in range(1, limit + 1) if sheet.lines[number].opens]
     kept = sheet.lines[: max(ends, default=limit)]
     words = {word for line in kept for cell in line.cells for word in cell.text.split()}
     notes = tuple(note for note in sheet.notes if not _marked(note) or note.partition(" ")[0] in words)
-    return Grid(replace(sheet, lines=kept, notes=notes), len(sheet.lines) - len(kept))
+    return Grid(replace(sheet, lines=kept, notes=notes), sheet.beyond + len(sheet.lines) - len(kept))
 
 
 def plotted(numbers: pd.DataFrame) -> Grid:

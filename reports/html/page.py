@@ -69,7 +69,7 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         verdict=verdict(frame),
         cards=cards(found),
         bars=bars,
-        tables=[grid.cut(sheet) for sheet in sheets(frame)],
+        tables=[grid.cut(sheet) for sheet in sheets(frame, grid.TABLE_ROWS)],
         figures=drawn,
         failed=grid.failed(found),
         meanings=_meanings(found),
@@ -84,20 +84,17 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
 
 def _figures(frame: pd.DataFrame, styles: Styles) -> list[_Figure]:
     drawn = []
-    for name, drawing in figures.FIGURES.items():
-        numbers = drawing.numbers(frame)
-        if numbers.empty:
-            continue
+    for name, plot in figures.plots(frame).items():
         shows, _ = captions.FIGURES[name]
-        setting = drawing.setting(frame)
-        caption = f"{shows} Drawn: {setting}." if setting else shows
+        caption = f"{shows} Drawn: {plot.setting}." if plot.setting else shows
+        numbers = grid.plotted(plot.numbers)
         try:
-            svg = figures.svg(name, frame)
+            svg = figures.svg(name, plot)
         except BenchError as error:
-            drawn.append(_Figure(name, f"{caption} It is not drawn: {error}", None, grid.plotted(numbers)))
+            drawn.append(_Figure(name, f"{caption} It is not drawn: {error}", None, numbers))
             continue
         element = inline(svg, f"{name}-", name, f"{caption} Its numbers are in a table below.", styles)
-        drawn.append(_Figure(name, caption, Markup(element), grid.plotted(numbers)))
+        drawn.append(_Figure(name, caption, Markup(element), numbers))
     return drawn
 
 
