@@ -20,8 +20,11 @@ class Obstacle(NamedTuple):
 
 def find(method: Method, case: Case) -> Obstacle | None:
     """What keeps `case`, whose method is `method`, from being measured; None where nothing does."""
-    if case.gamma is not None and (reason := gamma.obstacle(method, case.gamma)):
-        return Obstacle("gamma", reason)
+    if method.needs not in (None, case.device):
+        reason = f"device {case.device}: {method.name} moves what is saved into CPU memory, where it is already; "
+        return Obstacle("device", reason + f"take --device {method.needs}")
+    if case.gamma is not None and (unsuitable := gamma.obstacle(method, case.gamma)):
+        return Obstacle("gamma", unsuitable)
     if case.keep and case.depth is not None and case.keep > case.depth:
         reason = f"keep {case.keep}: there are {case.depth} blocks; take --keep {case.depth} or fewer"
         return Obstacle("keep", reason)
