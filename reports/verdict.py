@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bdia.methods import METHODS
-from bench import gamma
+from bench import gamma, words
 from reports import settings, units
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
@@ -145,7 +145,7 @@ def _reconstruction_clause(found: Sequence[Row]) -> str:
     deepest = max((row["depth"] for row in tried if row["depth"] is not None), default=None)
     methods = sorted({row["method"] for row in tried}, key=lambda name: (not _quantised(name), method_rank(name)))
     said = [_rebuilt([row for row in tried if (row["method"], row["depth"]) == (name, deepest)]) for name in methods]
-    where = "" if deepest is None else f"over {deepest} blocks "
+    where = "" if deepest is None else f"over {words.counted(deepest, 'block')} "
     return where + " while ".join(clause for clause in said if clause)
 
 
@@ -201,9 +201,8 @@ def _failures(found: Sequence[Row]) -> str:
     if not ends:
         return ""
     said = ", ".join(f"{number} {status}" for status, number in ends.items())
-    return (
-        f"{sum(ends.values())} of {len(found)} cases {'has' if sum(ends.values()) == 1 else 'have'} no result ({said})"
-    )
+    lost = sum(ends.values())
+    return f"{lost} of {units.cases(len(found))} {'has' if lost == 1 else 'have'} no result ({said})"
 
 
 def _quantised(name: str) -> bool:
