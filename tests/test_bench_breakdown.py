@@ -85,8 +85,8 @@ def test_the_parts_are_what_each_method_keeps() -> None:
     states = {method: parts.totals(found)["residual_states"] // STATE for method, found in kept.items()}
     # Segments store an x each, and rebuild those of the one they are at; a velocity is no x.
     others = {
-        "checkpoint-segments": 4, "checkpoint-selective": DEPTH + 1, "offload": DEPTH + 1, "standard-quantised": DEPTH + 1,
-        "two-stream": 2, "momentum": 1, "leapfrog": 2, "leapfrog-exact": 2,
+        "checkpoint-segments": 4, "checkpoint-selective": DEPTH + 1, "offload": DEPTH + 1,
+        "standard-quantised": DEPTH + 1, "two-stream": 2, "momentum": 1, "leapfrog": 2, "leapfrog-exact": 2,
     }  # fmt: skip
     assert states == {
         # A checkpoint's peak is in the backward, when x_N is gone.
