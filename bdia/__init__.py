@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bdia.attachment import detach as detach
     from bdia.errors import AttachError as AttachError
     from bdia.errors import BdiaError as BdiaError
+    from bdia.errors import BudgetError as BudgetError
     from bdia.errors import HeadroomError as HeadroomError
     from bdia.errors import MethodError as MethodError
     from bdia.errors import ReconstructionError as ReconstructionError
@@ -34,6 +35,7 @@ _HOMES = {
     "Handle": "bdia.handle",
     "AttachError": "bdia.errors",
     "BdiaError": "bdia.errors",
+    "BudgetError": "bdia.errors",
     "HeadroomError": "bdia.errors",
     "MethodError": "bdia.errors",
     "ReconstructionError": "bdia.errors",
