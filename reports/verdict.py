@@ -54,7 +54,7 @@ def subject_of(found: Sequence[Row]) -> Row | None:
             row["group"] in beside,
             row["bits"] == PREFERRED_BITS,
             row["gamma"] == gamma.DEFAULT,
-            [row[axis] in (None, whole) for axis, whole in WHOLE.items()],
+            _whole(row),
             -row["seed"],
         )
 
@@ -67,7 +67,7 @@ def _main_clause(found: Sequence[Row]) -> str:
         return _reconstruction_clause(found)
     method = subject["method"]
     group = [row for row in found if row["group"] == subject["group"]]
-    rivals = [row for row in group if row["method"] != method and _worth_naming(row)]
+    rivals = _plainest([row for row in group if row["method"] != method and _worth_naming(row)])
     held = f"{method} holds {units.size(subject['activation_bytes'])} of activations"
     beside = " and ".join(_beside(row, subject) for row in rivals).replace(" and checkpoint holds ", " and checkpoint ")
     parts = [f"{held} where {beside}" if beside else held]
@@ -91,6 +91,19 @@ def _where(subject: Row, found: Sequence[Row]) -> str:
 
 def _worth_naming(row: Row) -> bool:
     return row["method"] in (REFERENCE, "checkpoint") and (row["activation_bytes"] is not None or row["status"] != "ok")
+
+
+def _whole(row: Row) -> list[bool]:
+    """Of what it is whole, where it might have been cut."""
+    return [row[axis] in (None, whole) for axis, whole in WHOLE.items()]
+
+
+def _plainest(found: Sequence[Row]) -> list[Row]:
+    """One row a method: that in which least is cut or kept."""
+    by_method: dict[str, list[Row]] = {}
+    for row in found:
+        by_method.setdefault(row["method"], []).append(row)
+    return [max(of, key=_whole) for of in by_method.values()]
 
 
 def _beside(row: Row, subject: Row) -> str:
