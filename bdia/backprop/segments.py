@@ -193,9 +193,11 @@ class Segment:
             then = self._saved[number]() if number < len(self._saved) else None
             if number >= len(self._saved) or (then is not None and then.looks != _looks(tensor)):
                 raise self._unlike(name)
+            # Without its graph: a node that saves its own output would hold itself, a cycle that no collector sees.
+            put_aside = tensor.detach()
             if then is not None:
-                self._rebuilt[number] = tensor.detach(), _version(tensor)
-            return tensor
+                self._rebuilt[number] = put_aside, _version(tensor)
+            return put_aside
 
         x = self._x.detach().requires_grad_(self.calls[0].requires_grad)
         with saved_tensors_hooks(put_by, lambda tensor: tensor):
