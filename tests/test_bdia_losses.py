@@ -200,7 +200,7 @@ def test_a_gpt_takes_its_loss_in_chunks(chunks: int) -> None:
         ({"chunks": 0}, "chunks=0: expected 1 or more"),
         ({"reduction": "none"}, "reduction='none': expected one of mean, sum"),
         ({"targets": torch.zeros(6, dtype=torch.long)}, "hidden is (5, 3) and targets (6,)"),
-        ({"weight": torch.zeros(7, 4)}, "weight (7, 4): expected [..., D], [V, D] and [V]"),
+        ({"weight": torch.zeros(7, 4)}, "weight (7, 4), bias (7,): expected [..., D], [V, D] and [V]"),
         ({"bias": torch.zeros(8)}, "weight (7, 3), bias (8,): expected [..., D], [V, D] and [V]"),
     ],
 )
