@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bench import batches
 from bench.batches import Batch
-from bench.errors import UsageError
+from bench.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from bench.workload import Workload
@@ -43,14 +43,14 @@ Forwarded = Callable[[Part, Tensor], None]
 def parts(workload: Workload, batch: Batch) -> list[Part]:
     """A batch in as many parts as the workload accumulates: views of it.
 
-    Raises: UsageError where it cannot be cut along its samples.
+    Raises: UnsupportedError where it cannot be cut along its samples.
     """
     if workload.accumulate == 1:
         return [Part(0, batch, 1.0)]
     try:
         cut = batches.cut(batch, workload.accumulate)
     except UsageError as error:
-        raise UsageError(f"accumulate {workload.accumulate}: {error}, or leave accumulate out") from error
+        raise UnsupportedError(f"accumulate {workload.accumulate}: {error}, or leave accumulate out") from error
     samples = sum(size for _, size in cut)
     return [Part(number, piece, size / samples) for number, (piece, size) in enumerate(cut)]
 
@@ -58,13 +58,13 @@ def parts(workload: Workload, batch: Batch) -> list[Part]:
 def check(workload: Workload) -> None:
     """Cuts the measured batch, to see whether that can be done.
 
-    Raises: UsageError where it cannot, or into fewer parts than one.
+    Raises: UnsupportedError where it cannot; UsageError for fewer parts than one.
     """
     if workload.accumulate < 1:
         raise UsageError(f"accumulate {workload.accumulate}: expected a whole number at least 1")
     rows = batches.rows(workload.batch)
     if workload.accumulate > 1 and rows != workload.samples:
-        raise UsageError(
+        raise UnsupportedError(
             f"accumulate {workload.accumulate}: the batch's first tensor has {rows} rows for {workload.samples} "
             f"samples, so it cannot be cut along samples; give it a row for each sample, or leave accumulate out"
         )
@@ -81,7 +81,7 @@ def backward(
     """Forward and backward of a step: adds the gradients of the mean loss of `batch` to those that are there. Returns
     the loss of the last part, whose graph is spent.
 
-    Raises: whatever the workload raises; UsageError where the batch cannot be cut.
+    Raises: whatever the workload raises; UnsupportedError where the batch cannot be cut.
     """
     loss: Tensor | None = None
     for part in parts(workload, batch):

@@ -99,7 +99,7 @@ class Workload:
     def accumulating(self, accumulate: int) -> Workload:
         """The same step, with the same model and optimiser, in `accumulate` parts.
 
-        Raises: UsageError where its batch cannot be cut into them.
+        Raises: UnsupportedError where its batch cannot be cut into them; UsageError for fewer than one.
         """
         made = copy.copy(self)
         vars(made).update(accumulate=accumulate)

@@ -105,4 +105,5 @@ def measure_loss(
 
 def tightest(headrooms: Iterable[Headroom | None]) -> Headroom | None:
     """That of several forwards which came closest to the end of the exact range."""
-    return min((one for one in headrooms if one is not None), key=lambda one: one.largest_bits or 0, default=None)
+    known = (one for one in headrooms if one is not None)
+    return min(known, key=lambda one: (one.largest_bits or 0, -one.max_abs), default=None)
