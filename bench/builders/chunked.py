@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import bdia
 from bench.errors import UnsupportedError, one_line
+from bench.meters import is_out_of_memory
 from bench.workload import Batch
 
 UNLABELLED: Final = -100
@@ -64,7 +65,8 @@ class ChunkedLoss:
         reason = _reason(self, model, few)
         if reason is not None:
             raise UnsupportedError(
-                f"loss_chunks {self.chunks}: {name} {reason}, so its loss cannot be taken in chunks; leave it out"
+                f"loss_chunks {self.chunks}: {name} {reason}, so its loss cannot be taken in chunks; "
+                "leave --loss-chunks out"
             )
 
 
@@ -84,6 +86,8 @@ def _reason(loss: ChunkedLoss, model: Any, batch: Batch) -> str | None:
                 return "does something to its logits after its output layer"
             ours = float(replace(loss, chunks=1)(model, batch))
     except Exception as error:  # whatever a model makes of it
+        if is_out_of_memory(error):
+            raise
         return f"does not run without its output layer ({one_line(error)[:100]})"
     finally:
         hook.remove()
