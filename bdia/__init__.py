@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bdia.errors import ReconstructionError as ReconstructionError
     from bdia.errors import TapeError as TapeError
     from bdia.handle import Handle as Handle
+    from bdia.losses import chunked_cross_entropy as chunked_cross_entropy
     from bdia.methods import METHODS as METHODS
     from bdia.methods import Method as Method
     from bdia.rehearsal import Rehearsal as Rehearsal
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attach": "bdia.attachment",
+    "chunked_cross_entropy": "bdia.losses",
     "detach": "bdia.attachment",
     "Handle": "bdia.handle",
     "AttachError": "bdia.errors",

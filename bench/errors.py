@@ -28,6 +28,10 @@ class UsageError(BenchError):
     """A wrong argument, or a path that is not there."""
 
 
+class UnsupportedError(UsageError):
+    """What a case asks for is nothing that its model has."""
+
+
 class BaselineError(BenchError):
     """No baseline, or one that cannot be compared with this run."""
 

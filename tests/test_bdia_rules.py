@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_exact_leapfrog_rounds_twice_h(bits: int) -> None:
     """x₊ = x₋ + Q_l[2h] from x_0 = Q_l[x_0] and x_1 = x_0 + Q_l[h], in float64."""
     rule, scale = ExactLeapfrog(bits), 2.0**bits
     states = forward(rule, stream(0), 6)
-    for k, (state, after) in enumerate(zip(states, states[1:], strict=False)):
+    for k, (state, after) in enumerate(itertools.pairwise(states)):
         before, x = state
         h = (x + residual(k, x)).double() - x.double()
         rounded = ((h if before is None else 2 * h) * scale).round() / scale
