@@ -20,7 +20,7 @@ import typer
 import typer.main
 
 from bdia.errors import BdiaError
-from bench import axes, errors, limits, options, signals, skipping, streams, suite
+from bench import axes, errors, frontier_session, limits, options, signals, skipping, streams, suite
 from bench import tolerance as tolerances
 from bench.errors import BenchError
 from reports.request import FORMATS, PICTURES, Request
@@ -232,6 +232,76 @@ def run_command(
     except KeyboardInterrupt as interrupt:
         kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
         raise session.RunInterruptedError(interrupt, kept) from None
+    return summary.exit_code
+
+
+@app.command("frontier")
+@_with_axes
+def frontier_command(
+    context: typer.Context,
+    given: Mapping[str, str],
+    name: Annotated[
+        str, typer.Argument(metavar="SUITE|FILE.toml", help=f"Whose methods and sizes; see `{PROGRAM} list`.")
+    ] = frontier_session.FIRST,
+    over: Annotated[
+        str, typer.Option(metavar="AXIS", help="What to look for the largest of: batch, seq or depth.")
+    ] = "batch",
+    memory: Annotated[
+        limits.Limit | None,
+        typer.Option(
+            frontier_session.OPTION,
+            metavar="SIZE",
+            parser=frontier_session.parse_memory,
+            help="What a training step must fit into, as in 24GiB; all of the card's memory unless given.",
+        ),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count("--step"), help="To how much to find it: 1 unless given, of seq 64."
+        ),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count("--most"), help="Try nothing larger.")
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; results/frontier-AXIS-TIME unless given.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", parser=options.seconds("--timeout"), help="Seconds a probe may take; no limit unless given."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--rounds"), help="Timed steps, not the suite's."),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--warmup"), help="Steps before those, not the suite's."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the frontier in --out.")] = False,
+) -> int:
+    """How deep, how large a batch, at what speed: the largest that fits, method by method, by measuring it."""
+    request = frontier_session.Request(
+        suite=name, axes=given, arguments=context.obj, over=over, memory=memory, step=step, most=most, data=data,
+        out=out, timeout_seconds=timeout, rounds=rounds, warmup=warmup, resume=resume,
+    )  # fmt: skip
+    prepared = frontier_session.prepare(request)
+
+    from reports.frontier_live import Live
+
+    prepared = prepared.claimed()
+    live = Live(sys.stderr, [plan.case for plan in prepared.plans], prepared.settings())
+    summary = prepared.measure(streams.unheard(live), _note)
+    try:
+        from reports import report
+
+        report.conclude(summary.records, prepared.directory, _note)
+    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
+        streams.abandon(sys.stdout)
     return summary.exit_code
 
 

@@ -95,12 +95,17 @@ class Search:
         """What a probe of `value` found. A value that was told to fit may be told later not to."""
         number = value // self._step
         lo, hi = self._lo, self._hi
-        beside_lo = lo is not None and number == lo + 2**self._near
-        beside_hi = hi is not None and number == hi - 2**self._near
+        beside_lo = lo is not None and number == lo + self._stride
+        beside_hi = hi is not None and number == hi - self._stride
         moved = (reading.fits and beside_lo) or (not reading.fits and beside_hi)
         self._near = self._near + 1 if moved else 0
         self._used += number not in self._readings
         self._readings[number] = reading
+
+    @property
+    def _stride(self) -> int:
+        """How far from an end of the bracket to look, once a guess was beyond it."""
+        return 1 << self._near
 
     @property
     def _hi(self) -> int | None:
@@ -122,7 +127,7 @@ class Search:
             guess = self._guess(lo, None)
             if guess is None:
                 return min(lo * FIRST_STRIDE if lo == self._low else top, top)
-            return min(max(guess, lo + 2**self._near), top)
+            return min(max(guess, lo + self._stride), top)
         left = self._probes - self._used
         middle = (lo + hi) // 2
         if (hi - lo - 1).bit_length() == left or self._near > PATIENCE:  # as many halvings as there are probes
@@ -131,9 +136,9 @@ class Search:
         if guess is None:
             return middle
         if guess <= lo:  # then the next one should not fit
-            return min(lo + 2**self._near, max(middle, lo + 1))
+            return min(lo + self._stride, max(middle, lo + 1))
         if guess >= hi:  # and here the one below should
-            return max(hi - 2**self._near, min(middle + 1, hi - 1))
+            return max(hi - self._stride, min(middle + 1, hi - 1))
         return guess
 
     def _guess(self, lo: int, hi: int | None) -> int | None:

@@ -27,7 +27,7 @@ class Limit:
     size: int
 
 
-def parse(text: str) -> Limit:
+def parse(text: str, option: str = OPTION) -> Limit:
     """The limit that a text such as `4GiB` means.
 
     Raises: UsageError for any other text.
@@ -35,7 +35,7 @@ def parse(text: str) -> Limit:
     match = _TEXT.fullmatch(text)
     size = int(Fraction(match[1]) * _UNITS[match[2]]) if match else 0
     if not size:
-        raise UsageError(f"{OPTION} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
+        raise UsageError(f"{option} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
     return Limit(text, size)
 
 
