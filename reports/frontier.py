@@ -10,6 +10,7 @@ import msgspec
 from bench import frontier
 from bench.case import METHOD_AXES
 from bench.frontier import Largest
+from bench.rates import REFERENCE
 from bench.record import Record
 from reports import settings, units
 from reports.frame import grid_order
@@ -117,7 +118,7 @@ def _columns(found: Sequence[Largest]) -> list[tuple[Column, Callable[[Largest],
     scale = units.ByteScale.of(one.peak_bytes for one in found)
     tokens = in_tokens(found)
     unit = "tok/s" if tokens else "samples/s"
-    references = {frontier.group(one): one.value for one in found if one.case.method == frontier.REFERENCE}
+    references = {frontier.group(one): one.value for one in found if one.case.method == REFERENCE}
 
     def further(one: Largest) -> float | None:
         reference = references.get(frontier.group(one))

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from bench import frontier
-from bench.frontier import REFERENCE, Largest
+from bench.frontier import Largest
+from bench.rates import REFERENCE
 from bench.record import Record
 from reports import settings, units
 from reports.frontier import noun
@@ -39,23 +40,23 @@ def _sentence(members: Sequence[Largest], limit: str, share: float | None) -> st
     if share is not None and share < WORTH:
         return f"Don't bother: {removable}, as the blocks hold no more of it{_beside(best, reference, limit)}."
     if best.case.method == REFERENCE or (reference and reference.value and _factor(best, reference) < _GAIN):
-        said = f"Don't bother: within {limit} no method goes much further than {REFERENCE}, {noun(best.over, best.value or 0)}"
+        far = noun(best.over, best.value or 0)
+        said = f"Don't bother: within {limit} no method goes much further than {REFERENCE}, {far}"
         return f"{said}; {removable}." if removable else f"{said}."
     parts = [f"within {limit}, {_name(best, members)} trains {_at(best)}{_where(reference)}"]
     rivals = [one for one in able if one.case.method not in (best.case.method, REFERENCE)]
     if rivals:
         rival = max(rivals, key=lambda one: one.value or 0)
         parts.append(f"{_name(rival, members)} {_at(rival)}")
-    parts = [" and ".join(parts)]
+    said = " and ".join(parts)
+    rates = []
     if best.rate_ratio is not None:
-        parts.append(f"it runs at {units.ratio(best.rate_ratio)} {REFERENCE}'s rate there")
+        rates.append(f"at {units.ratio(best.rate_ratio)} {REFERENCE}'s rate")
     if best.equal_rate_ratio is not None and best.equal_value is not None:
-        ratio = units.ratio(best.equal_rate_ratio)
-        parts.append(
-            f"{'and ' if best.rate_ratio is not None else ''}at {ratio} at an equal {noun(best.over, best.equal_value)}"
-        )
-    said = ", ".join(parts)
-    return f"{said[0].upper()}{said[1:]}; {removable}." if removable else f"{said[0].upper()}{said[1:]}."
+        rates.append(f"at {units.ratio(best.equal_rate_ratio)} where both train {noun(best.over, best.equal_value)}")
+    costs = f", {' and '.join(rates)}" if rates else ""
+    tail = f"; {removable}" if removable else ""
+    return f"{said[0].upper()}{said[1:]}{costs}{tail}."
 
 
 def _factor(one: Largest, reference: Largest) -> float:

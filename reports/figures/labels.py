@@ -95,14 +95,14 @@ def name_setting(ax: Axes, setting: str) -> None:
         ax.set_title(setting, loc="left", fontsize="small", color="0.35")
 
 
-def legend_above(ax: Axes, setting: str) -> None:
+def legend_above(ax: Axes, setting: str, columns: int | None = None) -> None:
     """A legend above the axes, where it covers no data, in as few rows as a column of a page allows. Its title says
-    which of several `setting`s is drawn."""
+    which of several `setting`s is drawn. Long entries need fewer `columns`."""
     entries = len(ax.get_legend_handles_labels()[1])
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=2 if entries in (2, 4) else 3,
+        ncols=columns or (2 if entries in (2, 4) else 3),
         columnspacing=1.2,
         handletextpad=0.4,
         handlelength=1.8,
