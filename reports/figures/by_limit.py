@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from bench import frontier as bench_frontier
 from bench.frontier import Largest
@@ -24,6 +24,8 @@ from reports.settings import Row
 NEEDS = "the probes of a frontier"
 _ROW_INCHES = 0.24
 _FRAME_INCHES = 0.62
+_BARS = 0.64
+"""Of the width, the share that the bars take where there are rates to show beside them."""
 _SHADES = (1.0, 0.72, 0.5, 0.36)
 """Of the settings of one method, as opacity."""
 
@@ -81,30 +83,35 @@ def draw_largest(chosen: select.Plot, ax: Axes | None = None) -> Axes:
             )  # fmt: skip
         ax.set_yticks(heights, [_named(row, points) for row in points])
         ax.set_ylim(heights[-1] - 0.6, 0.6)
-        ax.margins(x=0.22)
         ax.tick_params(axis="y", length=0)
         ax.grid(visible=False, axis="y")
-        ax.set_xlabel(f"largest {AXIS_LABELS[over]}")
+        longest = 1.3 * max(row["largest"] or 0 for row in points)
+        timed = any(row[rate] is not None for row in points)
+        share = _BARS if timed else 1.0
+        ax.set_xlim(0, longest / share)
+        ax.spines["bottom"].set_bounds(0, longest)
+        ax.xaxis.set_major_locator(FixedLocator([at for at in MaxNLocator(4).tick_values(0, longest) if at <= longest]))
+        ax.set_xlabel(f"largest {AXIS_LABELS[over]}", loc="left" if timed else "center")
         name_setting(ax, chosen.setting)
-        _rates(ax, points, heights, rate, looks)
+        if timed:
+            _rates(ax, points, heights, rate, looks)
     return ax
 
 
 def _rates(ax: Axes, points: Sequence[Row], heights: Sequence[int], rate: str, looks: dict[str, style.Look]) -> None:
     """The rates in axes of their own, to the right of the bars and in line with them."""
-    timed = [(row, height) for row, height in zip(points, heights, strict=True) if row[rate] is not None]
-    if not timed:
-        return
-    beside = ax.inset_axes((1.06, 0.0, 0.62, 1.0), sharey=ax)
+    beside = ax.inset_axes((_BARS + 0.04, 0.0, 0.96 - _BARS, 1.0), sharey=ax)
     beside.tick_params(axis="y", labelleft=False, length=0)
     beside.grid(visible=False, axis="y")
-    beside.grid(visible=True, axis="x")
-    for row, height in timed:
-        look = looks[row["method"]]
-        beside.plot([row[rate]], [height], color=look.color, marker=look.marker, linestyle="none")
-    beside.set_xlim(0, 1.15 * max(row[rate] for row, _ in timed))
+    rates = [row[rate] for row in points if row[rate] is not None]
+    for row, shade, height in zip(points, _shades(points), heights, strict=True):
+        if row[rate] is not None:
+            look = looks[row["method"]]
+            beside.hlines(height, 0, row[rate], color="0.85", linewidth=0.8)
+            beside.plot([row[rate]], [height], color=look.color, alpha=shade, marker=look.marker, linestyle="none")
+    beside.set_xlim(0, 1.2 * max(rates))
+    beside.xaxis.set_major_locator(MaxNLocator(2))
     beside.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.rate(value) if value else "0"))
-    beside.locator_params(axis="x", nbins=3)
     beside.set_xlabel("tok/s there" if rate == "tokens_per_second" else "samples/s there")
 
 

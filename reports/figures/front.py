@@ -98,13 +98,17 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
 def _name(ax: Axes, row: Row, axes: Sequence[str], at: tuple[float, float]) -> None:
     """What tells a point from others of its method."""
     told = [f"{_SHORT[axis]} {row[axis]}" for axis in axes if row[axis] is not None]
+    ahead = row["on_front"]
     ax.annotate(
         ", ".join(told),
         xy=at,
-        xytext=(4, 3),
+        # Up and to the left of a point of the front there is no other.
+        xytext=(-3, 2) if ahead else (3, -2),
         textcoords="offset points",
         fontsize="small",
         color="0.35",
+        horizontalalignment="right" if ahead else "left",
+        verticalalignment="bottom" if ahead else "top",
     )
 
 
