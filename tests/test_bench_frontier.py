@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from synthetic_records import case, record
 
 from bench import frontier
+from bench.frontier import value_of
 from bench.record import Record
 
 LIMIT = 1000
@@ -15,8 +17,8 @@ LIMIT = 1000
 
 def probe(method: str, batch: int, peak: int | None = None, over: str = "batch", **measured: Any) -> Record:
     """A probe that took so many bytes, or ran out of memory."""
-    fields = {"limit_bytes": LIMIT, "frontier_over": over, "frontier_step": 1, "peak_bytes": peak}
-    return record(case(method, **{over: batch}), **fields, **({"status": "oom"} if peak is None else {}), **measured)
+    fields: dict[str, Any] = {"limit_bytes": LIMIT, "frontier_over": over, "frontier_step": 1, "peak_bytes": peak}
+    return record(case(method, **{over: batch}), **(fields | {"status": "ok" if peak else "oom"} | measured))
 
 
 def timed(samples: float, rounds: str, steps: list[float] | None = None) -> dict[str, Any]:
@@ -67,11 +69,8 @@ def test_rates_at_the_largest_and_at_an_equal_value() -> None:
 def test_methods_are_compared_within_their_setting() -> None:
     """Two depths are two settings: each has its own equal batch, and its own standard."""
     probes = [probe("standard", 2, 900), probe("bdia", 9, 900)]
-    deeper = [
-        record(case(method, batch=batch, depth=48), limit_bytes=LIMIT, frontier_over="batch", frontier_step=1, peak_bytes=9)
-        for method, batch in (("standard", 1), ("bdia", 7))
-    ]  # fmt: skip
-    assert [one.equal_value for one in frontier.largests([*probes, *deeper])] == [2, 2, 1, 1]
+    probes += [msgspec.structs.replace(one, depth=48, batch=value_of(one) - 1) for one in probes]
+    assert [one.equal_value for one in frontier.largests(probes)] == [2, 2, 1, 1]
 
 
 def test_what_is_removable_is_what_the_blocks_hold() -> None:
