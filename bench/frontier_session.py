@@ -12,19 +12,16 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, frontier, frontier_run, limits, probe, rerun, session, signals, suite
+from bench import axes, frontier, frontier_run, probe, rerun, session, signals, suite
 from bench.case import Case, Plan
 from bench.environment import Environment
 from bench.errors import UsageError
 from bench.frontier_run import FrontierEvent, Settings, Summary
-from bench.limits import Limit
+from bench.limits import MEMORY, Limit
 from bench.models import ModelSpec
 from bench.session import THREADS, RunInterruptedError
 from bench.store import Run, Store
 
-FIRST: Final = "frontier"
-"""The suite to take where none is named."""
-OPTION: Final = "--memory"
 _SLACK_BYTES: Final = 2 * 2**30
 """What a process may have beside the memory that is measured, and as much again: libraries, scratch, the profiler."""
 
@@ -129,14 +126,6 @@ def prepare(request: Request) -> Session:
         raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
 
 
-def parse_memory(text: str) -> Limit:
-    """The limit that a text such as `24GiB` means.
-
-    Raises: UsageError for any other text.
-    """
-    return limits.parse(text, OPTION)
-
-
 def _name(own: suite.Suite) -> str:
     """What the run is a run of: no suite, so that `run` does not go on with it."""
     return f"frontier of {own.name}"
@@ -176,17 +165,17 @@ def _limit(asked: Limit | None, environment: Environment) -> Limit:
         there, whose = environment.gpu_memory_bytes, environment.gpu_name or "the card"
         if asked is None:
             if there is None:
-                raise UsageError(f"{OPTION}: how much memory {whose} has is not known; say so, as in {OPTION} 24GiB")
+                raise UsageError(f"{MEMORY}: how much memory {whose} has is not known; say so, as in {MEMORY} 24GiB")
             return Limit(whose, there)
     else:
         there, whose = environment.memory_bytes, "this machine"
         if asked is None:
             raise UsageError(
-                f"{OPTION}: a CPU has no memory of its own that a step must fit into; say how much it may take, as in "
-                f"{OPTION} 512MiB"
+                f"{MEMORY}: a CPU has no memory of its own that a step must fit into; say how much it may take, as in "
+                f"{MEMORY} 512MiB"
             )
     if there is not None and asked.size > there:
-        raise UsageError(f"{OPTION} {asked.text}: {whose} has {there / 2**30:.1f} GiB; give less")
+        raise UsageError(f"{MEMORY} {asked.text}: {whose} has {there / 2**30:.1f} GiB; give less")
     return asked
 
 

@@ -69,7 +69,7 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "pareto": (
         "Rate against the peak of a whole training step, for methods and settings of the dial. The line is the front: "
         "no other point has less memory at no lower a rate, or is faster with no more memory; hollow points lie behind "
-        "it. Beside a point: m, micro-batches; keep, blocks that keep their graph; acc, accumulated parts.",
+        "it. Beside a point: m, micro-batches; keep, blocks that keep their graph.",
         ("peak_bytes", "rate_ratio"),
     ),
     "frontier": (

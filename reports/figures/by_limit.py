@@ -183,7 +183,7 @@ def draw_limit(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         ax.set_ylim(0, top)
         ax.set_xlabel(AXIS_LABELS[over])
         ax.set_ylabel(f"peak of a step ({unit.unit})")
-        legend_above(ax, chosen.setting, columns=2)
+        legend_above(ax, chosen.setting)
     return ax
 
 

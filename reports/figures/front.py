@@ -8,15 +8,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
+from bench.case import WHOLE
 from reports import settings, units
 from reports.figures import select, style
-from reports.figures.labels import legend_above, plain_log_ticks
+from reports.figures.labels import legend_above, legend_columns, plain_log_ticks
 from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "two or more methods, or settings of one, with the peak of a step and a rate, at one point of the grid"
-_SHORT = {"micro_batches": "m", "keep": "keep", "accumulate": "acc", "bits": "l", "gamma": "γ"}
-"""What an axis of the method's own is called beside a point."""
+_LEGEND_ROW_INCHES = 0.13
+"""For each row of the legend beyond two."""
 
 
 def plot(view: select.View) -> select.Plot:
@@ -74,19 +75,19 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
             look = looks[method]
             own = [row for row in points if row["method"] == method]
             told = settings.of_the_method(own)
-            for number, row in enumerate(own):
+            ax.plot([], [], color=look.color, marker=look.marker, linestyle="none", label=method)
+            for row in own:
                 at = row["peak_bytes"] / unit.factor, row[rate]
                 face = look.color if row["on_front"] else "white"
-                label = "_" if number else method
                 ax.plot(
                     *([one] for one in at), color=look.color, marker=look.marker, linestyle="none",
-                    markerfacecolor=face, label=label, zorder=3,
+                    markerfacecolor=face, zorder=3,
                 )  # fmt: skip
                 _name(ax, row, told, at)
         ax.set_xscale("log")
         low, high = ax.get_xlim()
         middle = (low * high) ** 0.5
-        ax.set_xlim(min(low, middle / 1.5) / 1.1, max(high, middle * 1.5) * 1.1)
+        ax.set_xlim(min(low, middle / 1.5) / 1.2, max(high, middle * 1.5) * 1.1)
         ax.margins(y=0.15)
         plain_log_ticks(ax, "x")
         ax.set_xlabel(f"peak of a step ({unit.unit})")
@@ -95,9 +96,17 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def size(chosen: select.Plot) -> tuple[float, float]:
+    """Inches: higher where there are many methods to name."""
+    methods = set(chosen.numbers["method"])
+    rows = -(-len(methods) // legend_columns(methods, style.COLUMN[0]))
+    return style.COLUMN[0], style.COLUMN[1] + _LEGEND_ROW_INCHES * max(0, rows - 2)
+
+
 def _name(ax: Axes, row: Row, axes: Sequence[str], at: tuple[float, float]) -> None:
     """What tells a point from others of its method."""
-    told = [f"{_SHORT[axis]} {row[axis]}" for axis in axes if row[axis] is not None]
+    said = [axis for axis in axes if row[axis] not in (None, WHOLE.get(axis))]
+    told = [f"{'m' if axis == 'micro_batches' else settings.name_of(axis)} {row[axis]}" for axis in said]
     ahead = row["on_front"]
     ax.annotate(
         ", ".join(told),
