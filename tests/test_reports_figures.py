@@ -36,6 +36,9 @@ SUITES: dict[str, list[Record]] = {
     "memory-parts": synthetic.failing_suite(),
     "throughput": synthetic.failing_suite(),
     "memory-speed": QUICK,
+    "pareto": synthetic.frontier_suite(),
+    "frontier": synthetic.frontier_suite(),
+    "limit": synthetic.frontier_suite(),
     "error-bits": synthetic.bits_suite(),
 }
 """A run for each figure."""
