@@ -33,17 +33,17 @@ def test_training_peaks_where_a_step_does() -> None:
 
 def test_the_highest_step_counts() -> None:
     """A batch that is larger than the others is what the level is known by, wherever it comes."""
-    model = nn.Linear(8, 8)
-    sizes = {1: 4, 2: 1000, 3: 4}
-    workload = Workload(
-        model,
-        torch.zeros(4, 8),
-        lambda model, batch: model(batch).sum(),
-        batches=lambda step: torch.zeros(sizes[step], 8),
-    )
-    assert measure_training(workload, CPU, 3) >= 2 * 1000 * 8 * 4
-    workload = Workload(model, torch.zeros(4, 8), lambda model, batch: model(batch).sum())
-    assert measure_training(workload, CPU, 3) < 1000 * 8 * 4
+    model, batch = nn.Linear(8, 8), torch.zeros(4, 8)
+
+    def loss(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = model(batch)
+        return found.sum()
+
+    def batches(step: int) -> torch.Tensor:
+        return torch.zeros(1000 if step == 2 else 4, 8)
+
+    assert measure_training(Workload(model, batch, loss, batches=batches), CPU, 3) >= 2 * 1000 * 8 * 4
+    assert measure_training(Workload(model, batch, loss), CPU, 3) < 1000 * 8 * 4
 
 
 def test_each_step_is_an_optimisers_step() -> None:
