@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, sync_playwright
 from bench.record import Record
 from reports import figures, html
 from reports.contents import sheets
+from reports.figures import select
 from reports.frame import frame
 from reports.html import grid
 
@@ -273,10 +274,10 @@ def test_print_unfolds_what_the_screen_folds(show: Opener) -> None:
     page = show(records)
     whole = squeezed("".join(each.extract_text() for each in pages_of(page)))
     assert squeezed(RUN["expect"].replace("`", "")) in whole
-    drawn = [one for one in figures.FIGURES.values() if not one.numbers(frame(records)).empty]
+    drawn = [one for one in figures.FIGURES.values() if not one.plot(select.View(frame(records))).numbers.empty]
     assert len(drawn) > 1
     for one in drawn:
-        for line in grid.plotted(one.numbers(frame(records))).sheet.lines:
+        for line in grid.plotted(one.plot(select.View(frame(records))).numbers).sheet.lines:
             assert squeezed("".join(cell.text for cell in line.cells)) in whole
     assert page.locator("details[open]").count() == 0
     assert not page.locator(".drawing table").first.is_visible()
