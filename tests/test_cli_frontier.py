@@ -55,7 +55,7 @@ def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
         ("--memory lots", "--memory 'lots': expected a size above 0 with its unit, as in 4GiB"),
         ("--memory 0GiB", "--memory '0GiB': expected a size above 0"),
         ("--memory 17GiB", "--memory 17GiB: this machine has 16.0 GiB; give less"),
-        ("--memory 1GiB --over width", "--over 'width': expected one of batch, seq, depth"),
+        ("--memory 1GiB --over width", "--over 'width': did you mean 'depth'? expected one of batch, seq, depth"),
         ("--memory 1GiB --over bacth", "did you mean 'batch'?"),
         ("--memory 1GiB --batch 4,8", "--batch 4,8: --over batch looks for it; leave it out"),
         ("--memory 1GiB --over depth --depth 4", "--depth 4: --over depth looks for it"),
@@ -112,7 +112,7 @@ def test_a_frontier_ends_with_a_table_a_sentence_and_figures(bench: Bench) -> No
     assert "fits" in err
     assert "does not fit" in err
     assert "largest: 20 training steps fit" in err
-    assert out.startswith("frontier · within 16.0 MiB · gpt")
+    assert out.replace("\u00a0", " ").startswith("frontier · within 16.0 MiB · gpt")
     assert "Within 16.0 MiB, bdia (micro-batches 4) trains batch 786 where standard trains batch 39" in out
     (directory,) = Path("results").iterdir()
     assert directory.name.startswith("frontier-batch-")

@@ -35,7 +35,7 @@ def changed(records: list[Record], method: str, **fields: Any) -> list[Record]:
 def test_a_row_has_the_largest_and_both_rates() -> None:
     """A row a method and setting: the largest value, over standard's, its peak, the rate there and at the equal one."""
     assert told(RECORDS) == [
-        ["standard", "—", "9", "1.00×", "490.0", "12.8k", "—", "12.8k", "—", "3"],
+        ["standard", "—", "9", "1.00×", "490.0", "12.8k", "—", "12.8k", "—", "4"],
         ["checkpoint", "1", "42", "4.67×", "508.0", "9,984", "0.78×", "9,984", "0.78×", "5"],
         ["bdia", "1", "47", "5.22×", "507.0", "9,472", "0.74×", "9,472", "0.74×", "5"],
         ["bdia", "2", "76", "8.44×", "511.0", "8,960", "0.70×", "8,960", "0.70×", "5"],
