@@ -34,6 +34,8 @@ from bench.models import SIZES, ModelSpec
 
 FIRST: Final = "quick"
 """The suite to run where none is named; first in lists."""
+FRONTIER: Final = "frontier"
+"""And the one to take to a limit."""
 _NAMED: Final[Mapping[str, Callable[[str], object]]] = {"method": resolve.method, "model": models.get}
 """What looks up the values of axes that are names."""
 

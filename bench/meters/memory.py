@@ -151,7 +151,7 @@ def _measure(
 
         model.zero_grad(set_to_none=True)
         gc.collect()
-        bare, held = static_bytes(workload, device), _static_parts(workload, device)
+        bare, held = static_bytes(workload, device), static_parts(workload, device)
         meter.mark("step start")
         with survey.lines:
             run_step(workload, survey, around=observing)
@@ -192,10 +192,10 @@ def static_bytes(workload: Workload, device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
-    return sum(_static_parts(workload, device).values())
+    return sum(static_parts(workload, device).values())
 
 
-def _static_parts(workload: Workload, device: torch.device) -> Flat:
+def static_parts(workload: Workload, device: torch.device) -> Flat:
     """What is known of it: a storage counts once and whole, however many tensors look into it."""
     found: dict[int, tuple[PartName, int]] = {}
     for part, tensor in _kept_tensors(workload):
