@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite
+from bench import axes, limits, peers, private, probe, rerun, runner, signals, starts, suite
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -132,6 +132,10 @@ class Session:
             name: value
             for name, value in msgspec.to_builtins(self.environment).items()
             if name not in NOT_MEASURED_WITH
+        }
+        # What a peer was measured with is in its own fingerprint: installing one leaves all other records as they are.
+        basis["packages"] = {
+            name: version for name, version in self.environment.packages.items() if name not in peers.packages()
         }
         return runner.Settings(
             suite=self.suite.name,

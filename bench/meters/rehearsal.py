@@ -42,7 +42,9 @@ def measure_rehearsal(
             gamma=gamma, blocks=workload.blocks, **given,
         )  # fmt: skip
         torch.manual_seed(seed)
-        with attach(workload, method, seed=seed, bits=bits, gamma=gamma) as handle, handle.unguarded():
+        handle = attach(workload, method, seed=seed, bits=bits, gamma=gamma)
+        assert isinstance(handle, bdia.Handle)
+        with handle, handle.unguarded():
             with_method = float(workload.loss(workload.model, workload.batch).detach())
     except BdiaError as error:
         return msgspec.structs.replace(found, obstacle=" ".join(str(error).split()))
