@@ -51,11 +51,12 @@ class Library:
 @dataclass(frozen=True, kw_only=True)
 class Peer(Method):
     """A library as a method. `rule` names the function that it computes, for plain autograd, and `strategy` its
-    adapter: each takes the residual functions h of a chain, in order, and returns what maps x to the chain's output."""
+    adapter: each takes the residual functions of a chain (`bench.peers.functions`), in order, and returns what maps x
+    to the chain's output."""
 
     library: Library
     in_pairs: bool = False
-    """Two blocks make one step, so that their number must be even."""
+    """Two functions make one step: a block's halves where they are known, else two blocks."""
     switch: bool = False
     """The model runs its blocks itself, as before, and `strategy` names a context manager that takes the model."""
 
@@ -76,12 +77,6 @@ class Peer(Method):
         if self.strategy == STORED or self.library.installed:
             return None
         return f"{self.name} needs {self.library.package}: {self.library.install}"
-
-    def unpaired(self, blocks: int) -> str | None:
-        """Why it cannot have so many blocks; None where it can."""
-        if not self.in_pairs or blocks % 2 == 0:
-            return None
-        return f"depth {blocks}: {self.name} couples blocks in pairs; take an even depth"
 
 
 _EXTRA: Final = "pip install 'bdia-bench[peers]'"
@@ -136,8 +131,6 @@ def obstacle(peer: Peer, case: Case) -> tuple[str | None, str] | None:
     None where nothing stands in its way as far as that is known without torch."""
     if peer.missing is not None:
         return None, peer.missing
-    if case.depth is not None and (reason := peer.unpaired(case.depth)):
-        return "depth", reason
     # A function of the user's may return a model of transformers.
     if peer.switch and (":" not in case.model or case.model.startswith("timm:")):
         return "model", f"{peer.name}: {case.model} is no model of transformers; take --model hf:…, or a function's"

@@ -1,6 +1,6 @@
 """What the libraries compute, by plain autograd: the references that their gradients are held to.
 
-h_k(x) = block_k(x) − x are the residual functions of a chain of N blocks, x [B, …] its input.
+h_k are the residual functions of a chain (see `bench.peers.functions`), x [B, …] its input.
 """
 
 from __future__ import annotations

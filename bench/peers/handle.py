@@ -17,7 +17,8 @@ from bdia.blocks import find_chains, given_chains
 from bdia.methods import STORED
 from bench.errors import UnsupportedError
 from bench.peers import Peer, packages, resolved
-from bench.peers.loop import Loop, Sequencer, Watching
+from bench.peers.functions import Watching
+from bench.peers.loop import Loop, Sequencer
 from bench.peers.watched import watch
 
 _OLD_WAYS = ("TypedStorage is deprecated",)
@@ -84,9 +85,7 @@ def attach(model: nn.Module, peer: Peer, blocks: Blocks | None = None) -> PeerHa
         else:
             sequencer = cast("Sequencer", resolved(peer.rule if peer.strategy == STORED else peer.strategy))
             for chain, of in zip(chains, labels, strict=True):
-                if (reason := peer.unpaired(len(chain))) is not None:
-                    raise UnsupportedError(reason)
-                Loop(chain, of, sequencer, watching, undo)
+                Loop(chain, of, sequencer, watching, undo, in_pairs=peer.in_pairs)
         return PeerHandle(labels, watching, undo.pop_all())
 
 

@@ -1,99 +1,27 @@
 """Puts a library's sequence in the place of a model's own loop over its blocks, without a change to the model's code.
 
 Block 0's forward runs the whole sequence; the forwards of the others, which the model's loop goes on to call, hand on
-what they are given. The residual functions h_k(x) = block_k(x) − x hold the model's blocks themselves, so parameters
-and their names stay.
+what they are given. The sequence's functions hold the model's blocks themselves, so parameters and their names stay.
 """
 
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from bdia import snapshots
 from bdia.arguments import first_parameter, split
-from bdia.backprop import Step, Watcher
-from bdia.outputs import hidden, with_hidden
+from bdia.outputs import with_hidden
 from bench.errors import UnsupportedError
 from bench.peers.equations import Stack
+from bench.peers.functions import Call, Forward, Residual, Watching, Whole, halves, has_halves
 
-Forward = Callable[..., Any]
-Sequencer = Callable[[Sequence["Residual"]], Stack]
-
-
-class Watching:
-    """Who watches, and the calls counted since."""
-
-    def __init__(self) -> None:
-        self.watcher: Watcher | None = None
-        self._calls = 0
-
-    @contextmanager
-    def by(self, watcher: Watcher) -> Iterator[None]:
-        """Inside, `watcher` does, and calls are counted anew."""
-        before = self.watcher, self._calls
-        self.watcher, self._calls = watcher, 0
-        try:
-            yield
-        finally:
-            self.watcher, self._calls = before
-
-    def next(self) -> int:
-        """The number of the call that now begins, over all chains."""
-        number, self._calls = self._calls, self._calls + 1
-        return number
-
-
-class Residual(nn.Module):
-    """h(x) = block(x) − x for one call of one block, as a module that holds the block. The first run is the forward's;
-    those after it are the backward's, on an x that was rebuilt."""
-
-    def __init__(
-        self, name: str, block: nn.Module, forward: Forward, arguments: tuple[Any, Any], watching: Watching
-    ) -> None:
-        super().__init__()
-        self.name = name
-        self.block = block
-        self.outputs: Any = None
-        """What the block's first run returned, its x left out; None where that was x alone."""
-        self._forward = forward
-        self._arguments = arguments
-        self._watcher = watching.watcher
-        self._number = watching.next()
-        self._ran = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """h(x), of the shape of x [B, …]."""
-        again, self._ran = self._ran, True
-        watcher = self._watcher
-        if watcher is None:
-            return self._run(x, again) - x
-        if not again:
-            watcher.forwarded(self._number, x.detach())
-            y = self._run(x, again)
-            h = y - x
-            # What the library makes of h is its own business: the step shown is a plain one.
-            step = Step(self.name, None, (x.detach(),), y.detach(), None, (y.detach(),))
-            watcher.stepped(self._number, step)
-            watcher.returned(self._number, x.detach())
-            return h
-        if torch.is_grad_enabled():  # without, an inverse is under way that needs h alone
-            watcher.rebuilt(self._number, x.detach(), ())
-        with watcher.working(self._number):
-            return self._run(x, again) - x
-
-    def _run(self, x: Tensor, again: bool) -> Tensor:
-        args, kwargs = snapshots.copied(self._arguments)
-        outputs = self._forward(x, *args, **kwargs)
-        if not again and not isinstance(outputs, Tensor):
-            self.outputs = with_hidden(outputs, x.new_empty(0))
-        return hidden(outputs, self.name)
+Sequencer = Callable[[Sequence[Residual]], Stack]
 
 
 class Loop:
@@ -106,12 +34,19 @@ class Loop:
         sequencer: Sequencer,
         watching: Watching,
         undo: ExitStack,
+        *,
+        in_pairs: bool,
     ) -> None:
-        """`undo` gives the blocks their own forwards back."""
+        """`in_pairs` asks for two functions a step: a block's halves where they are known, else two blocks'. `undo`
+        gives the blocks their own forwards back.
+
+        Raises: UnsupportedError for blocks that are one module, or that cannot be paired.
+        """
         if len({id(block) for block in blocks}) < len(blocks):
-            raise UnsupportedError(
-                f"{names[0]} … are blocks that share a module, and a library's sequence runs each once"
-            )
+            raise UnsupportedError(f"{names[0]} … run one module several times, and a library's sequence runs it once")
+        self._halved = in_pairs and all(map(has_halves, blocks))
+        if in_pairs and not self._halved and len(blocks) % 2:
+            raise UnsupportedError(f"depth {len(blocks)}: {names[0]} … are coupled in pairs; take an even depth")
         self._blocks = list(blocks)
         self._names = list(names)
         self._sequencer = sequencer
@@ -155,15 +90,16 @@ class Loop:
             raise UnsupportedError(f"{self._names[0]} is called with a tensor beside x that gradients must reach, and "
                                    f"the libraries lead them to x alone")  # fmt: skip
         alone = tuple(map(snapshots.alone, args)), {name: snapshots.alone(value) for name, value in kwargs.items()}
-        parts = zip(self._names, self._blocks, self._forwards, strict=True)
-        functions = [Residual(name, block, own, alone, self._watching) for name, block, own in parts]
         watcher = self._watching.watcher
-        if watcher is None:
+        calls = [
+            Call(name, block, own, *alone, self._watching.next(), watcher)
+            for name, block, own in zip(self._names, self._blocks, self._forwards, strict=True)
+        ]
+        wholes = [] if self._halved else [Whole(call) for call in calls]
+        functions: list[Residual] = [*wholes] or [half for call in calls for half in halves(call)]
+        with nullcontext() if watcher is None else watcher.working(None):
             self._handed = self._sequencer(functions)(x)
-        else:
-            with watcher.working(None):
-                self._handed = self._sequencer(functions)(x)
-        self._outputs = [function.outputs for function in functions]
+        self._outputs = [whole.outputs for whole in wholes] or [None] * len(calls)
 
 
 class _Place:

@@ -9,7 +9,7 @@ from memcnn import AdditiveCoupling, InvertibleModuleWrapper
 from torch import Tensor
 
 from bench.peers.equations import Stack, mean
-from bench.peers.loop import Residual
+from bench.peers.functions import Residual
 
 
 def sequence(functions: Sequence[Residual]) -> Stack:

@@ -8,7 +8,7 @@ from typing import cast
 from momentumnet import MomentumNet
 
 from bench.peers.equations import MOMENTUM, Stack
-from bench.peers.loop import Residual
+from bench.peers.functions import Residual
 
 
 def sequence(functions: Sequence[Residual]) -> Stack:

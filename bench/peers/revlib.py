@@ -10,7 +10,7 @@ from revlib import ReversibleSequential
 from torch import Tensor
 
 from bench.peers.equations import Stack, mean
-from bench.peers.loop import Residual
+from bench.peers.functions import Residual
 
 
 def sequence(functions: Sequence[Residual]) -> Stack:

@@ -10,7 +10,7 @@ from revtorch.revtorch import ReversibleBlock, ReversibleSequence
 from torch import Tensor, nn
 
 from bench.peers.equations import Stack, mean
-from bench.peers.loop import Residual
+from bench.peers.functions import Residual
 
 
 def sequence(functions: Sequence[Residual]) -> Stack:

@@ -11,7 +11,8 @@ from torch import nn
 from bdia.arguments import first_parameter, split
 from bdia.backprop import Step
 from bdia.outputs import hidden
-from bench.peers.loop import Watching, original_forward, replace_forward
+from bench.peers.functions import Watching
+from bench.peers.loop import original_forward, replace_forward
 
 
 class _Watched:
