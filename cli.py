@@ -381,7 +381,11 @@ def explain_command(
     page.show_sheet(explained.sheet(found))
     streams.show(explained.lines(found, f"{base} -> {head}"))
     if traced:
-        again, peak = explain.case_to_trace(found, after, metrics)
+        case = explain.case_to_trace(found, after, metrics, picked=bool(given))
+        if case is None:
+            streams.show(["--stacks: nothing moved, so nothing is run again; pick a case with --method, --depth, …"])
+            return errors.EXIT_OK
+        again, peak = case
         told = stacks.trace(again.case(), threads=THREADS, verify=again.verify)
         page.show_sheet(sites.sheet(again.case(), told, peak))
         streams.show(sites.lines(again, told, peak))

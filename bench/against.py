@@ -111,6 +111,8 @@ def _measure(request: Request, say: Callable[[str], None]) -> Sides:
         if found.own and not (tree / "cli.py").is_file():
             raise UsageError(f"{name} has no cli.py, so there is nothing to run: give a later commit")
         words = _words(request, found, tree, name)
+        if not found.own:
+            _refuse_lacking(request, words[1], tree / found.prefix, name)
         if not found.own or found.top == ROOT:
             suite.load(request.suite, replaced=request.axes)
         for axis, text in request.axes.items():
@@ -168,6 +170,24 @@ def _words(request: Request, found: Repository, tree: Path, name: str) -> list[s
 def _spared(code: Path) -> list[str]:
     """What spares a run the figures that nobody will look at, where its code knows of it."""
     return [NO_FIGURES] if NO_FIGURES in (code / "cli.py").read_text(encoding="utf-8", errors="replace") else []
+
+
+def _refuse_lacking(request: Request, file: str, folder: Path, name: str) -> None:
+    """Refuses a commit whose own suite names models or methods in files that it lacks; `file` is the suite as both
+    sides find it, from where they are started: `folder` for the commit."""
+    if not file.endswith(".toml"):
+        return
+    theirs = suite.read(
+        (folder / file).read_bytes(), Path(file).stem, f"{file} of {name}", replaced=("model", "method")
+    )
+    for axis in ("model", "method"):
+        for text in () if axis in request.axes else theirs.own(axis):
+            named = _IN_FILE.fullmatch(str(text))
+            if named is not None and not (folder / Path(named["path"]).expanduser()).is_file():
+                raise UsageError(
+                    f"{name} has no {named['path']}, a {axis} of its {file}: give what both sides have with --{axis}, "
+                    "or a later commit"
+                )
 
 
 def _loaded(directory: Path, name: str) -> StoredRun:

@@ -18,7 +18,7 @@ def everything() -> Iterator[str]:
     rivals = [(peer.name, peer.summary + ("" if peer.missing is None else " (not installed)")) for peer in peers.PEERS]
     for heading, rows in (("Suites", suites), ("Methods", methods), ("Peers", rivals), ("Models", known)):
         yield heading
-        yield from (f"  {name:<18}{summary}" for name, summary in rows)
+        yield from (f"  {name:<22}{summary}" for name, summary in rows)
 
 
 def plans(found: Sequence[Plan]) -> Iterator[str]:

@@ -60,6 +60,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (top / "sub").mkdir(parents=True)
     monkeypatch.chdir(top)
     Path("tiny.toml").write_text(SUITE)
+    Path("model.toml").write_text(f"{SUITE}\n[cpu]\nmodel = 'lost.py:step'\nmethod = 'lost.py:RULE'\n")
     Path("train.py").write_text("")
     Path("sub/tiny.toml").write_text(SUITE)
     Path("bytes").write_text("1000")
@@ -236,6 +237,8 @@ def test_submodules_are_said_to_be_empty(repository: Path, tmp_path: Path) -> No
         (asked("new.toml"), r"v1 \(.*\) has no new.toml: give what both sides have"),
         (asked("none.toml"), "none.toml: not there in the working tree"),
         (asked(axes={"model": "new.py:step"}), r"has no new.py"),
+        (asked("model.toml"), r"v1 \(.*\) has no lost.py, a model of its model.toml: give .* with --model, or a later"),
+        (asked("model.toml", axes={"model": "gpt"}), r"v1 \(.*\) has no lost.py, a method of its model.toml"),
         (asked("tinny"), "unknown suite 'tinny'"),
         (asked(axes={"depth": "four"}), "--depth 'four'"),
         (asked(data="none.txt"), "none.txt: not there"),

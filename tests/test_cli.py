@@ -132,6 +132,7 @@ def error_of(answer: Answer, code: int) -> str:
         ("run --dept 4", "unknown option --dept: did you mean --depth?"),
         ("run --method bdai", "did you mean 'bdia'?"),
         ("run --model gtp", "did you mean 'gpt'?"),
+        ("run --model x", "or hf:NAME, hf:PATH, timm:NAME, FILE.py:FUNCTION, pkg.mod:FUNCTION"),
         ("run --depth 0", "--depth 0: expected a whole number at least 1"),
         ("run --depth 4:64", "expected a range such as 4:64:x2"),
         ("run --depth four", "--depth 'four'"),
