@@ -38,6 +38,11 @@ _METHOD: Final = _Kind("method", "a bdia.methods.Method")
 _MODEL: Final = _Kind("model", "a function that takes a Case and returns a bench.Workload")
 
 
+def names() -> tuple[str, ...]:
+    """The names of methods that need no file: the table's and, after them, the peers'."""
+    return (*bdia.methods.names(), *peers.names())
+
+
 def method(name: str) -> Method:
     """The method called `name`: one of the table, a peer, or `FILE.py:NAME`, a `bdia.methods.Method` in a file.
 
@@ -48,8 +53,7 @@ def method(name: str) -> Method:
     if (peer := peers.get(name)) is not None:
         return peer
     if name not in bdia.methods.names():
-        known = (*bdia.methods.names(), *peers.names())
-        raise UsageError(f"unknown method {name!r}{axes.suggest(name, known)}, or FILE.py:NAME")
+        raise UsageError(f"unknown method {name!r}{axes.suggest(name, names())}, or FILE.py:NAME")
     return bdia.methods.get(name)
 
 

@@ -11,7 +11,7 @@ from reports import units
 
 
 def everything() -> Iterator[str]:
-    """Suites, methods and models, a line each."""
+    """Suites, methods, peers and models, a line each."""
     suites = [(name, suite.load(name).title) for name in suite.names()]
     methods = [(method.name, method.summary) for method in METHODS]
     known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]

@@ -18,12 +18,14 @@ import bench
 from bdia.blocks import find_chains
 from bdia.errors import MethodError
 from bdia.methods import STORED
+from bdia.models.gpt import GPT
 from bdia.models.vit import ViT, ViTConfig
 from bench import parts, peers, resolve
 from bench.case import MEASUREMENTS, Case, Plan
 from bench.errors import UnsupportedError, UsageError
 from bench.examination import plan as to_examine
 from bench.fingerprint import of as fingerprint_of
+from bench.meters import MeterError
 from bench.meters.gradients import measure_gradients
 from bench.meters.memory import MemoryReading, measure_memory
 from bench.meters.reconstruction import measure_reconstruction
@@ -79,14 +81,16 @@ class Block(nn.Module):
 
 
 class Stack(nn.Module):
-    """Runs its blocks, each in one of several ways."""
+    """Embeds x, and runs its blocks, each in one of several ways."""
 
     def __init__(self, depth: int, way: str = "plain") -> None:
         super().__init__()
+        self.embed = nn.Linear(8, 8)
         self.blocks = nn.ModuleList(Block(8) for _ in range(depth))
         self.way = way
 
     def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)
         for number, block in enumerate(self.blocks):
             if self.way == "leaves one out" and number == 2:
                 continue
@@ -124,6 +128,10 @@ def gradient_error(of: Workload, peer: Peer) -> float:
     error = measure_gradients(of, peer, seed=0).gradient_error
     assert error is not None
     return error
+
+
+STREAM_BYTES = 8 * 32 * 24 * 4
+"""One x of what `memory` measures: B, T, D in fp32."""
 
 
 def memory(peer: Peer, depth: int) -> MemoryReading:
@@ -169,8 +177,9 @@ def test_the_equations_are_those_that_are_documented(name: str) -> None:
     """The reference is the coupling, or the momentum rule, written out by hand."""
     peer, of = peers.get(name), own()
     assert peer is not None
-    model, x = of.model, of.batch
+    model = of.model
     assert isinstance(model, Stack)
+    x = model.embed(of.batch)
     h = [lambda z, block=block: 0.5 * torch.tanh(block.inner(z)) for block in model.blocks]
     with attach(model, peer.twin()):
         found = model(x)
@@ -231,17 +240,17 @@ def test_memory_is_less_and_its_parts_add_up(name: str) -> None:
         assert parts.total(told) == figure
     sums = parts.totals(less.activation_parts or {})
     assert sums["block"] > less.activation_bytes / 4
-    assert sums["residual_states"] > 0
+    # Both streams, of which a library passes on as x what it likes to, and keeps the rest its own way.
+    assert sums.get("residual_states", 0) + sums["other"] >= 2 * STREAM_BYTES
 
 
 @pytest.mark.parametrize("name", ["peer-revtorch", "peer-memcnn"])
 def test_the_memory_of_two_streams_does_not_grow_with_depth(name: str) -> None:
     """Twice the blocks cost less than one block's stream more."""
     peer = peer_of(name)
-    stream = 8 * 32 * 24 * 4
     rng = 5056 if name == "peer-memcnn" else 0  # a random state a pair
     more = memory(peer, 16).activation_bytes - memory(peer, 8).activation_bytes
-    assert more <= 8 * rng + stream
+    assert more <= 8 * rng + STREAM_BYTES
 
 
 @pytest.mark.parametrize("model", ["gpt", "vit"])
@@ -273,6 +282,21 @@ def test_two_forwards_may_be_open_before_either_backward(name: str) -> None:
 
     for found, expected in zip(gradients(peer), gradients(peer.twin()), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_an_input_that_needs_no_gradient_is_trained_or_shown_not_to_be(name: str) -> None:
+    """Under a frozen embedding, as with LoRA, two libraries give their blocks no gradients: an error that says so."""
+    peer, of = peer_of(name), workload("gpt")
+    assert isinstance(of.model, GPT)
+    of.model.lm_head.weight = nn.Parameter(of.model.lm_head.weight.detach().clone())  # no longer tied
+    for embedding in (of.model.transformer.wte, of.model.transformer.wpe):
+        embedding.requires_grad_(False)
+    if name in ("peer-revlib", "peer-revtorch"):
+        with pytest.raises(MeterError, match="parameters have a gradient under the method or its reference only"):
+            gradient_error(of, peer)
+    else:
+        assert 0.0 < gradient_error(of, peer) < ROUNDED
 
 
 @pytest.mark.parametrize(

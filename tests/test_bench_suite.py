@@ -270,9 +270,9 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The eleven suites are there, `quick` first."""
+    """The twelve suites are there, `quick` first."""
     assert suite.names() == (
-        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "rivals",
+        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "peers", "rivals",
         "width",
     )  # fmt: skip
 
