@@ -123,6 +123,17 @@ def test_a_gamma_that_some_methods_can_have_is_no_error() -> None:
     assert [plan.unsupported is None for plan in found] == [bool(plan.measure) for plan in found]
 
 
+@pytest.mark.parametrize("method", [("offload",), ("offload", "standard")])
+def test_what_a_machine_lacks_is_no_error(method: tuple[str, ...]) -> None:
+    """Alone or in a sweep, a method that takes a card is a row without one, with what to do; with one it is measured."""
+    here, there = (plans(device=device, depth=2, width=16, heads=2, method=method)[0] for device in ("cpu", "cuda"))
+    assert (here.measure, there.unsupported) == (frozenset(), None)
+    assert here.unsupported == (
+        "device cpu: offload moves what is saved into CPU memory, where it is already; take --device cuda"
+    )
+    assert "gradients" in there.measure
+
+
 def test_verification_is_for_what_is_rebuilt_exactly() -> None:
     """With `verify`, methods that invert bit for bit are verified and others run as ever; alone they are refused."""
     values = {"depth": (2,), "width": (16,)}
