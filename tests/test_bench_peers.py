@@ -299,6 +299,19 @@ def test_an_input_that_needs_no_gradient_is_trained_or_shown_not_to_be(name: str
         assert 0.0 < gradient_error(of, peer) < ROUNDED
 
 
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_frozen_parameter_of_a_block_is_left_out_or_the_library_says_so(name: str) -> None:
+    """One does not take blocks of which a part is frozen; with the others the rest is trained."""
+    peer, of = peer_of(name), workload("gpt")
+    assert isinstance(of.model, GPT)
+    of.model.transformer.h[1].ln_1.weight.requires_grad_(False)
+    if name == "peer-momentumnet":
+        with pytest.raises(RuntimeError, match="does not require grad"):
+            gradient_error(of, peer)
+    else:
+        assert 0.0 < gradient_error(of, peer) < ROUNDED
+
+
 @pytest.mark.parametrize(
     ("way", "why"),
     [
