@@ -125,7 +125,7 @@ def test_a_gamma_that_some_methods_can_have_is_no_error() -> None:
 
 @pytest.mark.parametrize("method", [("offload",), ("offload", "standard")])
 def test_what_a_machine_lacks_is_no_error(method: tuple[str, ...]) -> None:
-    """Alone or in a sweep, a method that takes a card is a row without one, with what to do; with one it is measured."""
+    """Alone or in a sweep, a method that takes a card is a row without one, with the cure; with one it is measured."""
     here, there = (plans(device=device, depth=2, width=16, heads=2, method=method)[0] for device in ("cpu", "cuda"))
     assert (here.measure, there.unsupported) == (frozenset(), None)
     assert here.unsupported == (
