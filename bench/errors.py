@@ -29,7 +29,7 @@ class UsageError(BenchError):
 
 
 class UnsupportedError(UsageError):
-    """What a case asks for is nothing that its model has."""
+    """What cannot be with this model, or on this machine: of a case, the reason why there is nothing to measure."""
 
 
 class BaselineError(BenchError):

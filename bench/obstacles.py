@@ -5,24 +5,26 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from bdia.methods import Method
-from bench import gamma, models
+from bench import gamma, models, peers
 from bench.case import Case
 
 
 class Obstacle(NamedTuple):
     """What stands in the way."""
 
-    axis: str
-    """The axis whose value it is."""
+    axis: str | None
+    """The axis whose value it is; None where it is no value but this machine, which lacks something."""
     reason: str
     """Why, and what to do about it."""
 
 
 def find(method: Method, case: Case) -> Obstacle | None:
     """What keeps `case`, whose method is `method`, from being measured; None where nothing does."""
+    if isinstance(method, peers.Peer) and (found := peers.obstacle(method, case)):
+        return Obstacle(*found)
     if method.needs not in (None, case.device):
         reason = f"device {case.device}: {method.name} moves what is saved into CPU memory, where it is already; "
-        return Obstacle("device", reason + f"take --device {method.needs}")
+        return Obstacle(None, reason + f"take --device {method.needs}")
     if case.gamma is not None and (unsuitable := gamma.obstacle(method, case.gamma)):
         return Obstacle("gamma", unsuitable)
     if case.keep and case.depth is not None and case.keep > case.depth:

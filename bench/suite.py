@@ -269,12 +269,15 @@ def _values(name: str, value: object, where: str, replaced: Collection[str]) -> 
 
 def _refuse_impossible(plans: Sequence[Plan], where: str) -> None:
     """A value that no case of the sweep can have is a slip. One that some have and others lack is a question about the
-    former, so that the latter's cases become rows that say why there is nothing to measure."""
+    former, so that the latter's cases become rows that say why there is nothing to measure. So are cases for which
+    something is not installed here."""
     for plan in plans:
         if plan.unsupported is None:
             continue
         found = obstacles.find(resolve.method(plan.case.method), plan.case)
         assert found is not None
+        if found.axis is None:
+            continue
         value = getattr(plan.case, found.axis)
         if not any(getattr(other.case, found.axis) == value for other in plans if other.unsupported is None):
             raise UsageError(f"{where}: {plan.unsupported}")

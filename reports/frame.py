@@ -33,8 +33,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pandas as pd
 
-from bdia.methods import names as method_names
-from bench import gamma, law, rates
+from bench import gamma, law, rates, resolve
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
@@ -133,8 +132,8 @@ def least_squares_slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def method_rank(name: str) -> tuple[int, str]:
-    """A sorting key: the order of the methods table, then methods from outside it by name."""
-    known = method_names()
+    """A sorting key: the order of the methods table and of the peers', then methods from outside them by name."""
+    known = resolve.names()
     return (known.index(name) if name in known else len(known), name)
 
 

@@ -175,6 +175,17 @@ def test_the_loss_of_a_step_of_ones_own_cannot_be_taken_in_chunks(
         plans(**given, model="own.py:step")
 
 
+@pytest.mark.parametrize("method", [("offload",), ("offload", "standard")])
+def test_what_a_machine_lacks_is_no_error(method: tuple[str, ...]) -> None:
+    """Alone or in a sweep, a method that takes a card is a row without one, with the cure; with one it is measured."""
+    here, there = (plans(device=device, depth=2, width=16, heads=2, method=method)[0] for device in ("cpu", "cuda"))
+    assert (here.measure, there.unsupported) == (frozenset(), None)
+    assert here.unsupported == (
+        "device cpu: offload moves what is saved into CPU memory, where it is already; take --device cuda"
+    )
+    assert "gradients" in there.measure
+
+
 def test_verification_is_for_what_is_rebuilt_exactly() -> None:
     """With `verify`, methods that invert bit for bit are verified and others run as ever; alone they are refused."""
     values = {"depth": (2,), "width": (16,)}
@@ -329,9 +340,10 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The twelve suites are there, `quick` first."""
+    """The thirteen suites are there, `quick` first."""
     assert suite.names() == (
-        "quick", "batch", "bits", "depth", "fig1", "frontier", "gate", "model", "paper-gpt2", "paper-vit", "rivals",
+        "quick", "batch", "bits", "depth", "fig1", "frontier", "gate", "model", "paper-gpt2", "paper-vit", "peers",
+        "rivals",
         "width",
     )  # fmt: skip
 

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-import bdia
 from bdia.backprop import Step, Watcher, rng
 from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bench import accumulation
 from bench.accumulation import Part
-from bench.attaching import attach
+from bench.attaching import Attached, attach
 from bench.meters import MeterError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -146,7 +145,7 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _pass(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> _Pass:
+def _pass(workload: Workload, attached: Attached, *, unguarded: bool = True) -> _Pass:
     """A forward and backward with a method on, which is taken off again."""
     lasts, model = Lasts(), workload.model
     model.zero_grad(set_to_none=True)

@@ -51,7 +51,9 @@ def measure_rehearsal(
             gamma=gamma, blocks=workload.blocks, **given,
         )  # fmt: skip
         torch.manual_seed(seed)
-        with attach(workload, method, seed=seed, bits=bits, gamma=gamma) as handle, handle.unguarded():
+        handle = attach(workload, method, seed=seed, bits=bits, gamma=gamma)
+        assert isinstance(handle, bdia.Handle)
+        with handle, handle.unguarded():
 
             def look(part: Part, loss: Tensor) -> None:
                 held.append((handle.side_bytes, handle.rng_bytes))
