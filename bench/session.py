@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite, words
+from bench import axes, limits, peers, private, probe, rerun, runner, signals, starts, suite, words
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -154,6 +154,8 @@ def basis(environment: Environment) -> str:
     """A text that is equal where measurements may be compared: what a fingerprint rests on."""
     known: dict[str, object] = msgspec.to_builtins(environment)
     kept = {name: value for name, value in known.items() if name not in NOT_MEASURED_WITH}
+    # What a peer was measured with is in its own fingerprint: installing one leaves all other records as they are.
+    kept["packages"] = {name: version for name, version in environment.packages.items() if name not in peers.packages()}
     return msgspec.json.encode(kept, order="sorted").decode()
 
 
