@@ -28,7 +28,7 @@ class UsageError(BenchError):
     """A wrong argument, or a path that is not there."""
 
 
-class UnsupportedError(BenchError):
+class UnsupportedError(UsageError):
     """What cannot be with this model, or on this machine: of a case, the reason why there is nothing to measure."""
 
 

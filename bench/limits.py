@@ -15,6 +15,8 @@ from typing import Final
 from bench.errors import UsageError
 
 OPTION: Final = "--memory-limit"
+MEMORY: Final = "--memory"
+"""Of what must fit into so much; that is measured, and the process has more."""
 _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _TEXT: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]iB)")
 
@@ -27,7 +29,7 @@ class Limit:
     size: int
 
 
-def parse(text: str) -> Limit:
+def parse(text: str, option: str = OPTION) -> Limit:
     """The limit that a text such as `4GiB` means.
 
     Raises: UsageError for any other text.
@@ -35,8 +37,13 @@ def parse(text: str) -> Limit:
     match = _TEXT.fullmatch(text)
     size = int(Fraction(match[1]) * _UNITS[match[2]]) if match else 0
     if not size:
-        raise UsageError(f"{OPTION} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
+        raise UsageError(f"{option} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
     return Limit(text, size)
+
+
+def parse_memory(text: str) -> Limit:
+    """The same of `MEMORY`."""
+    return parse(text, MEMORY)
 
 
 def check(device: str) -> None:

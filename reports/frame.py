@@ -3,7 +3,7 @@
 Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes. Beside the record's fields:
 
     group                    cases that differ only in method, bits and gamma share a number
-    activation_ratio         activation_bytes over that of `standard` in the same group
+    activation_ratio         activation_bytes over that of `standard` in the same group, of the whole batch at once
     step_seconds_median
     rate_ratio               median over paired rounds of standard's step_seconds[i] / this step_seconds[i]
     rate_ratio_low, _high    the smallest and the largest of those paired ratios
@@ -174,7 +174,7 @@ def _field_dtypes() -> dict[str, str]:
 
 
 def _derived(records: list[Record], numbers: list[int]) -> dict[str, list[Any]]:
-    references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
+    references = rates.references(numbers, records)
     paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
         "group": numbers,

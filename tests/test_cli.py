@@ -556,7 +556,7 @@ def test_a_report_draws_what_it_can(
     for name in ("fig1", "throughput"):
         assert f"bdia-bench: figure {name} is not drawn: {name} is too small" in err.splitlines()
     drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
-    assert drawn == {"memory-depth", "memory-parts", "memory-speed"}
+    assert drawn == {"memory-depth", "memory-parts", "memory-speed", "pareto"}
     code, _, err = bench("report", finished, "--figures", "none", "--style", "none.mplstyle")
     assert code == 2
     assert len(err.splitlines()) == 1

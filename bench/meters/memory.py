@@ -10,14 +10,15 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from bdia.backprop import Watcher
-from bench import parts
+from bench import accumulation, parts
+from bench.accumulation import Around, Part
 from bench.meters import nvml, rss
 from bench.meters.breakdown import Peak, Survey
 from bench.meters.level import Level, level, moment_of
@@ -62,7 +63,7 @@ class MemoryReading:
     peak_parts: Parts | None
     """What `peak_bytes` is made of; adds up to it."""
     saved_bytes: int
-    """Level at the end of the forward, less `static_bytes`."""
+    """Level at the end of the forward, less `static_bytes`; of the first forward, where the step has several."""
     side_bytes: int | None
     rng_bytes: int | None
     reserved_bytes: int | None
@@ -118,6 +119,16 @@ def _measure(
 ) -> tuple[MemoryReading, Level, Flat]:
     """The reading without its parts; the level, which has the trace; what a step begins with."""
     model, optimizer = workload.model, workload.optimizer
+    held_bytes: list[int | None] = []
+
+    def observing() -> AbstractContextManager[object]:
+        return handle.observing(survey)
+
+    def mark_first(part: Part, loss: torch.Tensor) -> None:
+        if part.number == 0:
+            meter.mark("forward end")
+            held_bytes.extend((handle.side_bytes, handle.rng_bytes))
+
     model.zero_grad(set_to_none=True)
     # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
     run_step(workload)
@@ -125,8 +136,7 @@ def _measure(
     resident = rss.high_water_bytes()
     with level(device) as meter:
         # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
-        with handle.observing(survey):
-            torch.autograd.backward(workload.loss(model, workload.batch))
+        accumulation.backward(workload, workload.batch, around=observing)
         with survey.optimizing():
             optimizer.step()
         for parameter in model.parameters():
@@ -135,20 +145,16 @@ def _measure(
         gc.collect()
         static = static_bytes(workload, device)
         meter.mark("static")
-        with handle.observing(survey), survey.lines:
-            loss = workload.loss(model, workload.batch)
-            meter.mark("forward end")
-            side, rng = handle.side_bytes, handle.rng_bytes
-            torch.autograd.backward(loss)
+        with survey.lines:
+            accumulation.backward(workload, workload.batch, around=observing, forwarded=mark_first)
         meter.mark("backward end")
-        del loss
 
         model.zero_grad(set_to_none=True)
         gc.collect()
-        bare, held = static_bytes(workload, device), _static_parts(workload, device)
+        bare, held = static_bytes(workload, device), static_parts(workload, device)
         meter.mark("step start")
-        with handle.observing(survey), survey.lines:
-            run_step(workload, survey)
+        with survey.lines:
+            run_step(workload, survey, around=observing)
         meter.mark("step end")
     on_cuda = device.type == "cuda"
     reading = MemoryReading(
@@ -158,8 +164,8 @@ def _measure(
         activation_parts=None,
         peak_parts=None,
         saved_bytes=meter.change("static", "forward end"),
-        side_bytes=side,
-        rng_bytes=rng,
+        side_bytes=held_bytes[0],
+        rng_bytes=held_bytes[1],
         reserved_bytes=torch.cuda.memory_reserved(device) if on_cuda else None,
         nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
         rss_bytes=resident,
@@ -167,16 +173,17 @@ def _measure(
     return reading, meter, held
 
 
-def run_step(workload: Workload, survey: Survey | None = None) -> None:
-    """One training step as people run it. Gradients are None before and after it. A `survey` is told of it."""
-    loss = workload.loss(workload.model, workload.batch)
-    torch.autograd.backward(loss)
+def run_step(workload: Workload, survey: Survey | None = None, *, around: Around = nullcontext) -> None:
+    """One training step as people run it. Gradients are None before and after it. A `survey` is told of it, and entered
+    by `around` for each forward and backward."""
+    loss = accumulation.backward(workload, workload.batch, around=around)
     if survey is None:
         workload.optimizer.step()
     else:
         survey.gradients(parameter.grad for parameter in workload.model.parameters())
         with survey.optimizing():
             workload.optimizer.step()
+    del loss  # which a loop as people write it keeps until here
     workload.model.zero_grad(set_to_none=True)
 
 
@@ -185,10 +192,10 @@ def static_bytes(workload: Workload, device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
-    return sum(_static_parts(workload, device).values())
+    return sum(static_parts(workload, device).values())
 
 
-def _static_parts(workload: Workload, device: torch.device) -> Flat:
+def static_parts(workload: Workload, device: torch.device) -> Flat:
     """What is known of it: a storage counts once and whole, however many tensors look into it."""
     found: dict[int, tuple[PartName, int]] = {}
     for part, tensor in _kept_tensors(workload):
