@@ -102,6 +102,17 @@ def group(one: Largest) -> tuple[object, ...]:
     return (one.over, *one.case.group())
 
 
+def references(found: Iterable[Largest]) -> dict[tuple[object, ...], Largest]:
+    """Of each group the `standard` that others are beside: that of the whole batch, or else of the fewest parts. A step
+    in parts is a rival, as in `bench.rates`."""
+    chosen: dict[tuple[object, ...], Largest] = {}
+    for one in found:
+        key = group(one)
+        if one.case.method == REFERENCE and (key not in chosen or one.case.accumulate < chosen[key].case.accumulate):
+            chosen[key] = one
+    return chosen
+
+
 def value_of(record: Record) -> int:
     """The value of what is looked for at which a probe was made."""
     assert record.frontier_over is not None
@@ -111,8 +122,8 @@ def value_of(record: Record) -> int:
 
 
 def removable(records: Iterable[Record]) -> dict[tuple[object, ...], float]:
-    """For each group in which `standard` was measured: the share of its peak that its blocks hold, at the largest value
-    that fits or, where none does, the smallest. No method can take away more of it."""
+    """For each group in which `standard` was measured, in as few parts as it was: the share of its peak that its blocks
+    hold, at the largest value that fits or, where none does, the smallest. No method can take away more of it."""
     chosen: dict[tuple[object, ...], Record] = {}
     for record in records:
         if record.method != REFERENCE or record.frontier_over is None or not record.peak_parts:
@@ -126,9 +137,9 @@ def removable(records: Iterable[Record]) -> dict[tuple[object, ...], float]:
     return shares
 
 
-def _telling(record: Record) -> tuple[bool, int]:
+def _telling(record: Record) -> tuple[int, bool, int]:
     fitting = fits(record)
-    return fitting, value_of(record) if fitting else -value_of(record)
+    return -record.accumulate, fitting, value_of(record) if fitting else -value_of(record)
 
 
 def _largest(case: Case, probes: Sequence[Record]) -> Largest:
@@ -183,11 +194,11 @@ def _compared(found: Sequence[Largest], records: Sequence[Record]) -> list[Large
     """`found` with what each is beside the others of its group."""
     values, paired = equal_values(found), rates.ratios(records)
     by_case = {record.case(): record for record in records}
-    references = {group(one): one for one in found if one.case.method == REFERENCE}
+    beside = references(found)
     told = []
     for one in found:
         key, fields = group(one), dict[str, Any]()
-        reference = references.get(key)
+        reference = beside.get(key)
         if reference is not None and reference is not one and one.samples_per_second and reference.samples_per_second:
             ours, theirs = _rate(one), _rate(reference)
             fields["rate_ratio"] = ours / theirs

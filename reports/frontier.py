@@ -10,7 +10,6 @@ import msgspec
 from bench import frontier
 from bench.case import METHOD_AXES
 from bench.frontier import Largest
-from bench.rates import REFERENCE
 from bench.record import Record
 from reports import settings, units
 from reports.frame import grid_order
@@ -118,11 +117,11 @@ def _columns(found: Sequence[Largest]) -> list[tuple[Column, Callable[[Largest],
     scale = units.ByteScale.of(one.peak_bytes for one in found)
     tokens = in_tokens(found)
     unit = "tok/s" if tokens else "samples/s"
-    references = {frontier.group(one): one.value for one in found if one.case.method == REFERENCE}
+    references = frontier.references(found)
 
     def further(one: Largest) -> float | None:
         reference = references.get(frontier.group(one))
-        return None if one.value is None or not reference else one.value / reference
+        return None if one.value is None or reference is None or not reference.value else one.value / reference.value
 
     def ratio(read: Callable[[Largest], float | None]) -> _Make:
         return lambda one: cell(units.ratio(read(one)), read(one))

@@ -13,6 +13,7 @@ from bench import frontier
 from bench.case import Case
 from bench.frontier_run import Doing, Done, FrontierEvent, Settings
 from bench.frontier_search import MOST_PROBES
+from bench.record import Record
 from reports import settings, units
 from reports.progress import LOG_WIDTH
 
@@ -52,7 +53,7 @@ class Live:
         elif frontier.fits(record):
             what = "fits"
         else:
-            what = "does not fit" if not frontier.hindered(record) else record.status
+            what = record.status if frontier.hindered(record) else f"does not fit{_by(record)}"
         line = Text(f"{self._name(record.case()).ljust(self._name_width)}  ")
         number = f"{event.number}" if event.number else ""
         line.append(f"{number:>2}{'' if not number else f'/{MOST_PROBES}'}".ljust(5), "dim")
@@ -71,3 +72,10 @@ class Live:
 
     def _say(self, line: Text) -> None:
         self._console.print(line, soft_wrap=True)
+
+
+def _by(record: Record) -> str:
+    """By how much more than the limit a step took; nothing where memory ran out before it could be told."""
+    if record.peak_bytes is None or record.limit_bytes is None or record.peak_bytes <= record.limit_bytes:
+        return ""
+    return f", by {units.size(record.peak_bytes - record.limit_bytes)}"

@@ -33,13 +33,13 @@ def verdict(found: Sequence[Largest], records: Sequence[Record]) -> str:
 
 
 def _sentence(members: Sequence[Largest], limit: str, share: float | None) -> str:
-    reference = next((one for one in members if one.case.method == REFERENCE), None)
+    reference = frontier.references(members).get(frontier.group(members[0]))
     able = [one for one in members if one.value is not None]
     best = max(able, key=lambda one: (one.value or 0, one.samples_per_second or 0.0))
     removable = "" if share is None else f"at most {units.percent(share)} of {REFERENCE}'s peak is removable"
     if share is not None and share < WORTH:
         return f"Don't bother: {removable}, as the blocks hold no more of it{_beside(best, reference, limit)}."
-    if best.case.method == REFERENCE or (reference and reference.value and _factor(best, reference) < _GAIN):
+    if reference and (best is reference or (reference.value and _factor(best, reference) < _GAIN)):
         far = noun(best.over, best.value or 0)
         said = f"Don't bother: within {limit} no method goes much further than {REFERENCE}, {far}"
         return f"{said}; {removable}." if removable else f"{said}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from bench import accumulation
 from bench.meters.level import level
 from bench.meters.memory import static_parts
 from bench.workload import Workload
@@ -38,6 +39,6 @@ def measure_training(workload: Workload, device: torch.device, steps: int) -> in
 
 
 def _step(workload: Workload, step: int) -> None:
-    torch.autograd.backward(workload.loss(workload.model, workload.batches(step)))
+    accumulation.backward(workload, workload.batches(step))
     workload.optimizer.step()
     workload.model.zero_grad(set_to_none=True)

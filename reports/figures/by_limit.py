@@ -23,7 +23,7 @@ from reports.settings import Row
 
 NEEDS = "the probes of a frontier"
 _ROW_INCHES = 0.24
-_FRAME_INCHES = 0.62
+_FRAME_INCHES = 0.8
 _BARS = 0.64
 """Of the width, the share that the bars take where there are rates to show beside them."""
 _SHADES = (1.0, 0.72, 0.5, 0.36)
@@ -92,7 +92,8 @@ def draw_largest(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         ax.spines["bottom"].set_bounds(0, longest)
         ax.xaxis.set_major_locator(FixedLocator([at for at in MaxNLocator(4).tick_values(0, longest) if at <= longest]))
         ax.set_xlabel(f"largest {AXIS_LABELS[over]}", loc="left" if timed else "center")
-        name_setting(ax, chosen.setting)
+        within = f"within {units.size(points[0]['limit_bytes'])}"
+        name_setting(ax, ", ".join(filter(None, (within, chosen.setting))))
         if timed:
             _rates(ax, points, heights, rate, looks)
     return ax
@@ -176,7 +177,8 @@ def draw_limit(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         ax.axhline(bound / unit.factor, color="0.2", linewidth=0.9)
         ax.annotate(
             f"limit {units.size(bound)}", xy=(0.995, bound / unit.factor), xycoords=("axes fraction", "data"),
-            xytext=(0, 2), textcoords="offset points", fontsize="small", color="0.2", horizontalalignment="right",
+            # Clear of the points that lie just above the limit.
+            xytext=(0, 5), textcoords="offset points", fontsize="small", color="0.2", horizontalalignment="right",
         )  # fmt: skip
         fitting = [row["value"] for row in points if row["fits"]]
         ax.set_xlim(0, 1.08 * max([*fitting, *(row["value"] for row in points if not fitting)]))
