@@ -6,6 +6,7 @@ one counts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.record import UNREADABLE
 CURVES: Final = "curves.jsonl"
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Point(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One number at one step. `name` says what it is: `train_loss`, `train_accuracy`, `validation_loss`,
     `validation_accuracy`, `learning_rate`, `step_seconds`, or what a watch calls it."""
 
@@ -77,17 +78,13 @@ class Curves:
         self.close()
 
 
-class Read(msgspec.Struct, frozen=True):
-    """What a file of curves holds."""
-
-    points: list[Point]
-    """The last of each key, in the order in which the keys first appeared."""
-    messages: list[str]
-    """One line for each line of the file that was left out, and why."""
+def latest(points: Iterable[Point]) -> list[Point]:
+    """Of points with the same key the last, in the order in which the keys first appeared."""
+    return list({point.key: point for point in points}.values())
 
 
-def read(directory: Path) -> Read:
-    """The curves in a run's directory; none where it has no file of them.
+def read(directory: Path) -> list[Point]:
+    """The curves in a run's directory, without lines that are torn; none where it has no file of them.
 
     Raises: UsageError where the file cannot be read.
     """
@@ -95,23 +92,15 @@ def read(directory: Path) -> Read:
     try:
         lines = file.read_bytes().split(b"\n")
     except FileNotFoundError:
-        return Read([], [])
+        return []
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}; give the directory of a run (its --out)") from error
-    points: dict[tuple[object, ...], Point] = {}
-    messages = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            point = _POINT.decode(line)
-        except UNREADABLE as error:
-            torn = number == len(lines)
-            reason = "is torn: the run was cut off as it was written" if torn else f"is no point ({error})"
-            messages.append(f"{file} line {number} {reason}; left out, the rest is kept")
-        else:
-            points[point.key] = point
-    return Read(list(points.values()), messages)
+    found = []
+    for line in lines:
+        # What was torn when the run was cut off is told again by the one that goes on.
+        with contextlib.suppress(*UNREADABLE):
+            found.append(_POINT.decode(line))
+    return latest(found)
 
 
 _POINT: Final = msgspec.json.Decoder(Point)
