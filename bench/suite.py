@@ -158,11 +158,7 @@ def read(content: bytes, name: str, file: str, replaced: Collection[str] = ()) -
     """
     table = toml.table(content, file)
     toml.check_keys(table, _File.__struct_fields__, file)
-    try:
-        parsed = msgspec.convert(table, _File)
-    except msgspec.ValidationError as error:
-        lacking = 'expected a title = "…" and [[cases]], there is no'
-        raise UsageError(f"{file}: {toml.readable(error, table, lacking)}") from error
+    parsed = toml.convert(table, _File, file, 'expected a title = "…" and [[cases]], there is no')
     if not parsed.cases:
         raise UsageError(f"{file}: no [[cases]]: expected at least one block, with the axes of its cases")
     defaults = _grid(parsed.defaults, f"{file}: [defaults]", replaced)

@@ -8,12 +8,14 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from bench import axes
 from bench.errors import UsageError
+
+Converted = TypeVar("Converted")
 
 
 def names(folder: Traversable) -> list[str]:
@@ -63,9 +65,19 @@ def check_keys(table: Mapping[str, object], known: Sequence[str], where: str) ->
             raise UsageError(f"{where}: unknown key {key!r}{axes.suggest(key, known)}")
 
 
-def readable(error: msgspec.ValidationError, table: Mapping[str, object], lacking: str) -> str:
-    """msgspec's message in TOML's words: `Expected … - at `$.rounds`` becomes `rounds 0: expected …`. `lacking` is what
-    to say of a field that has to be there."""
+def convert(values: Mapping[str, Any], kind: type[Converted], where: str, lacking: str = "there is no") -> Converted:
+    """`values` as a `kind`, the errors begun by `where`. `lacking` is what to say of a field that has to be there.
+
+    Raises: UsageError for a value that is none of its field's.
+    """
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {_readable(error, values, lacking)}") from error
+
+
+def _readable(error: msgspec.ValidationError, table: Mapping[str, object], lacking: str) -> str:
+    """msgspec's message in TOML's words: `Expected … - at `$.rounds`` becomes `rounds 0: expected …`."""
     message, _, path = str(error).partition(" - at `$.")
     message = message.replace("Object missing required field", lacking)
     key = re.split(r"\W", path)[0]
