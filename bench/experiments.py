@@ -133,7 +133,8 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
 
 def names() -> tuple[str, ...]:
     """The built-in experiments."""
-    return tuple(sorted(toml.names(_folder()), key=lambda name: (name not in ORDER, name in ORDER and ORDER.index(name))))
+    found = toml.names(_folder())
+    return (*(name for name in ORDER if name in found), *(name for name in found if name not in ORDER))
 
 
 def load(name_or_path: str) -> Experiment:
@@ -271,8 +272,8 @@ def _steps(epochs: object, model: ModelSpec, path: str | None, batch: int, where
     if isinstance(epochs, bool) or not isinstance(epochs, int | float) or not 0 < epochs <= axes.LARGEST:
         raise UsageError(f"{where}: epochs {axes.shown(epochs)}: expected a number above 0")
     if model.input != "images":
-        raise UsageError(f"{where}: epochs {epochs}: {model.name} is fed pieces of a text at random; give steps instead")
-    return max(1, round(epochs * order.batches_an_epoch(splits.images(path, "train"), batch)))
+        raise UsageError(f"{where}: epochs {epochs}: {model.name} reads a text at random places; give steps instead")
+    return max(1, round(epochs * order.batches_an_epoch(splits.image_count(path, "train"), batch)))
 
 
 def _folder() -> Traversable:

@@ -31,6 +31,4 @@ def placed(case: Case, model: nn.Module, draw: Draw) -> Draw:
 def put(case: Case, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A batch in its place."""
     dtype = dtype_of(case)
-    return tuple(
-        part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in batch
-    )
+    return tuple(part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in batch)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -49,33 +50,32 @@ def assembled(case: Case, source: Source, dropout: float | None = None) -> Workl
 
     Raises: UsageError for axes that the model cannot take.
     """
-    given = {} if dropout is None else {"dropout": dropout}
-    return _images(case, source, given) if isinstance(source, Images) else _text(case, source, given)
+    return _images(case, source, dropout) if isinstance(source, Images) else _text(case, source, dropout)
 
 
-def _text(case: Case, source: Tokens, options: Mapping[str, float]) -> Workload:
+def _text(case: Case, source: Tokens, dropout: float | None) -> Workload:
     with _refusing(case):
         config = GPTConfig(
             block_size=source.seq, vocab_size=source.vocab, n_layer=_needed(case, "depth"),
-            n_head=_needed(case, "heads"), n_embd=_needed(case, "width"), bias=False, **options,
+            n_head=_needed(case, "heads"), n_embd=_needed(case, "width"), bias=False, dropout=dropout or 0.0,
         )  # fmt: skip
     model = GPT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp", loss_chunks=case.loss_chunks)
     return _workload(case, model, model.transformer.h, source.batch, loss, tokens=source.samples * source.seq)
 
 
-def _images(case: Case, source: Images, options: Mapping[str, float]) -> Workload:
+def _images(case: Case, source: Images, dropout: float | None) -> Workload:
     width, heads = _needed(case, "width"), _needed(case, "heads")
     shifted = case.model == "vit-spt"
-    embedding = {f"embedding_{name}": value for name, value in options.items()}
     with _refusing(case):
         if width % heads:
             raise ValueError(f"width={width} is not divisible by heads={heads}: change either one")
         config = ViTConfig(
             classes=source.classes, width=width, depth=_needed(case, "depth"), heads=heads,
             head_width=width // heads, mlp_width=width, shifted_patches=shifted, learned_temperature=shifted,
-            **options, **embedding,
         )  # fmt: skip
+    if dropout is not None:
+        config = replace(config, dropout=dropout, embedding_dropout=dropout)
     model = ViT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
     return _workload(case, model, model.blocks, source.batch, loss, tokens=None)

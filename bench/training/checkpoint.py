@@ -1,4 +1,5 @@
-"""Checkpoints: all that the rest of a training run follows from, so that one that was killed ends with the same weights.
+"""Checkpoints: all that the rest of a training run follows from, so that one that was killed ends with
+the same weights.
 
 A checkpoint is a folder `step-N`: `model.safetensors`, `optimizer.safetensors`, `rng.safetensors` and `state.json`. It
 is written under another name and renamed, so that there is a whole one or none. Nothing is ever unpickled.
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from bdia.backprop import rng
 from bench.record import UNREADABLE
+from bench.training.folders import STEP, checkpoints
 
 KEPT: Final = 2
 """The last so many checkpoints are kept: a disk may have filled up, or gone bad, over the very last."""
@@ -29,7 +31,6 @@ MODEL: Final = "model.safetensors"
 OPTIMIZER: Final = "optimizer.safetensors"
 RNG: Final = "rng.safetensors"
 STATE: Final = "state.json"
-_STEP: Final = "step-"
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -85,7 +86,7 @@ class Checkpoints:
         Raises: OSError where there is no room.
         """
         trained = self._trained
-        place = self._folder / f"{_STEP}{progress.step}"
+        place = self._folder / f"{STEP}{progress.step}"
         part = place.with_name(f".{place.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -107,14 +108,15 @@ class Checkpoints:
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        for _, old in self._there()[KEPT:]:
+        for _, old in checkpoints(self._folder)[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
     def load(self) -> tuple[Progress, dict[str, int]] | None:
-        """Puts model, optimiser and torch's RNG where the latest checkpoint that is whole left them. Returns how far that
-        was and where γ's source stood; None where there is none, and nothing is changed then. Others are removed."""
+        """Puts model, optimiser and torch's RNG where the latest checkpoint that is whole left them. Returns how far
+        that was and where γ's source stood; None where there is none, and nothing is changed then. What is of no use is
+        removed."""
         found = None
-        for _, place in self._there():
+        for _, place in checkpoints(self._folder):
             if found is None:
                 with contextlib.suppress(OSError, SafetensorError, KeyError, ValueError, *UNREADABLE):
                     found = self._load(place)
@@ -156,11 +158,6 @@ class Checkpoints:
         part.replace(final)
         return digest(held)
 
-    def _there(self) -> list[tuple[int, Path]]:
-        """The checkpoints by step, the last one first."""
-        named = [(place.name.removeprefix(_STEP), place) for place in self._folder.glob(f"{_STEP}*")]
-        return sorted(((int(step), place) for step, place in named if step.isdigit()), reverse=True)
-
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and buffers by name, those of them that are one tensor under the first of its names."""
@@ -179,7 +176,8 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].cpu().contiguous()
         whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        whole.update(tensor.flatten().view(torch.uint8).numpy() if tensor.numel() else b"")
+        if tensor.numel():
+            whole.update(tensor.flatten().view(torch.uint8).numpy().data)
     return whole.hexdigest()
 
 

@@ -29,17 +29,19 @@ HEARTBEAT_SECONDS: Final = 1.0
 
 Tell = Callable[[int, list[Point]], None]
 """Hears of the steps taken, and of what was seen after them."""
+Outcome = tuple[dict[str, Any], str | None]
+"""Fields of the record by name, and what else there is to say."""
 
 
-def train(plan: Plan, folder: Path, curves: Curves, fingerprint: str, tell: Tell) -> dict[str, Any]:
-    """Trains the case of `plan` to its end, and returns what there is to record.
+def train(plan: Plan, folder: Path, curves: Curves, fingerprint: str, tell: Tell) -> Outcome:
+    """Trains the case of `plan` to its end. Returns what there is to record, and a note where it ended early.
 
     A run that was killed is gone on with where its last checkpoint in `folder` was taken; `fingerprint` says what it
     rests on. On a CPU the weights it ends with are those of a run that was not, bit for bit.
 
     Raises: whatever the model and the method do; OSError where there is no room.
     """
-    assert plan.training is not None and plan.case.arm is not None
+    assert plan.training is not None
     trainee = build(plan.case, plan.training.recipe)
     with attach_planned(trainee.workload, plan) as handle:
         return _Run(plan, trainee, handle, folder, curves, fingerprint, tell).go()
@@ -66,16 +68,14 @@ class _Run:
         self._curves = curves
         self._tell = tell
         self._told, self._since = time.monotonic(), time.perf_counter()
-        trained = Trained(
-            self._workload.model, self._workload.optimizer, self._workload.device, fingerprint
-        )
+        trained = Trained(self._workload.model, self._workload.optimizer, self._workload.device, fingerprint)
         self._checkpoints = Checkpoints(folder, trained)
         self._progress = Progress()
         self._losses: list[Tensor] = []
         """Of steps whose losses have not been read from the device yet."""
         self._right: list[Tensor] = []
 
-    def go(self) -> dict[str, Any]:
+    def go(self) -> Outcome:
         recipe = self._recipe
         self._begin()
         while self._progress.step < recipe.steps and not self._lost:
@@ -192,11 +192,11 @@ class _Run:
         self._told = time.monotonic()
         self._tell(self._progress.step, points)
 
-    def _outcome(self) -> dict[str, Any]:
-        """The fields of the record."""
+    def _outcome(self) -> Outcome:
         progress = self._progress
         seconds = progress.train_seconds / progress.step
-        return {
+        early = f"the loss is not finite: stopped after {progress.step} of {self._recipe.steps} steps"
+        fields = {
             **facts(self._workload, self._plan.case),
             "trained_steps": progress.step,
             "train_loss": progress.train_loss,
@@ -208,6 +208,7 @@ class _Run:
             "train_seconds": progress.train_seconds,
             "weights_digest": self._checkpoints.finish(),
         }
+        return fields, early if self._lost else None
 
 
 def _finite(value: float) -> float | None:
