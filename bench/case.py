@@ -13,7 +13,7 @@ from bench import gamma
 
 Dtype = Literal["fp32", "bf16-amp", "bf16"]
 Measurement = Literal["memory", "throughput", "reconstruction", "gradients"]
-METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep", "accumulate")
+METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep", "accumulate", "arm")
 """The method and what belongs to it: cases that differ in nothing else are compared side by side."""
 PARTS: tuple[str, ...] = ("micro_batches", "keep", "accumulate", "loss_chunks")
 """What cuts a step's work into parts, or spares some of them."""
@@ -67,6 +67,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seed: int
     data: str | None
     """Path of the user's data; None for the built-in data."""
+    arm: str | None = None
+    """Of a training run, the name of what is trained; arms may differ in their recipe alone. None elsewhere."""
 
     def __post_init__(self) -> None:
         """Records and baselines from before there was a choice of γ are of ±½, from before there was a dial of whole

@@ -57,6 +57,24 @@ class Record(Case, frozen=True, kw_only=True):
     confirmed_steps: int | None = None
     """Training steps, one after another, that stayed within the limit as well; None where none were asked for."""
 
+    # Of what `train` has trained
+    experiment: str | None = None
+    """The experiment that the arm is of; None of every other record."""
+    recipe: dict[str, str | int | float | bool | list[float] | None] | None = None
+    """How it was trained: `bench.recipe.Recipe` as plain values."""
+    trained_steps: int | None = None
+    train_loss: float | None = None
+    """Mean over the last interval between two evaluations."""
+    validation_loss: float | None = None
+    """At the end, as the best are over all evaluations."""
+    validation_accuracy: float | None = None
+    best_validation_loss: float | None = None
+    best_validation_accuracy: float | None = None
+    epoch_seconds: float | None = None
+    train_seconds: float | None = None
+    weights_digest: str | None = None
+    """SHA-256 over the bytes of the final weights."""
+
     # Sizes
     parameters: int | None = None
     blocks: int | None = None
