@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -60,7 +60,7 @@ class Record(Case, frozen=True, kw_only=True):
     # Of what `train` has trained
     experiment: str | None = None
     """Its name; None of every other record."""
-    recipe: dict[str, Any] | None = None
+    recipe: dict[str, str | int | float | bool | list[float] | None] | None = None
     """The fields of `bench.recipe.Recipe`."""
     trained_steps: int | None = None
     """Optimiser steps taken: fewer than `train_steps` where the loss ceased to be finite."""
