@@ -20,9 +20,9 @@ class ArmStarted:
 
 @dataclass(frozen=True)
 class Trained:
-    """`step` of the `case.train_steps` of an arm are done, and `points` were seen after them. `begun_at` is the step that
-    it was gone on with: 0 of one that begins. `remaining_seconds`, of the whole run, is None until there is something to
-    estimate it from."""
+    """`step` of the `case.train_steps` of an arm are done, and `points` were seen after them. `begun_at` is the step
+    that it was gone on with: 0 of one that begins. `remaining_seconds`, of the whole run, is None until there is
+    something to estimate it from."""
 
     case: Case
     step: int

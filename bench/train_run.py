@@ -24,7 +24,7 @@ from bench.protocol import Job, Kind, Stepped
 from bench.record import UNMEASURED, Record
 from bench.standing import stale
 from bench.store import Store
-from bench.train_events import ArmStarted, TrainEvent, Trained
+from bench.train_events import ArmStarted, Trained, TrainEvent
 from bench.training import folders
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench import axes, experiments, private, probe, rerun, session, signals, starts, train_run, words
+from bench import experiments, private, probe, rerun, session, signals, starts, train_run, words
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import UsageError
@@ -53,6 +53,14 @@ class Session:
     environment: Environment
     plans: Sequence[Plan]
     directory: Path
+
+    @property
+    def title(self) -> str:
+        """What is trained, in which form, and why in that one."""
+        why = ""
+        if self.request.form is None:
+            why = ", as this is a CPU (--full is the paper's)" if self.form == "small" else ", as there is a GPU"
+        return f"{self.experiment.name}, {self.form} form{why}"
 
     def claimed(self) -> Session:
         """This session in a directory of its own.
