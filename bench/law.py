@@ -53,7 +53,7 @@ class Law:
     deviation_bytes: Fraction
     """The largest distance of a point from the line."""
     stream_elements: int
-    """B·T·D."""
+    """B·T·D; on average over the blocks where x has several sizes."""
     floor_bits: int | None
     """What b cannot fall below in bits an activation: the side bits of an exactly reversible method, the stream's own
     width for one that keeps each block's input, 0 for one that keeps nothing; None where it depends on the block."""

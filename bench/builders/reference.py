@@ -1,4 +1,4 @@
-"""The built-in models: GPT and ViT, with the bench's own batches."""
+"""The built-in models: GPT, ViT and ResNet, with the bench's own batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from bdia.attachment import Blocks
 from bdia.models.gpt import GPT, GPTConfig
+from bdia.models.resnet import ResNet, ResNetConfig
 from bdia.models.vit import ViT, ViTConfig
 from bench import models
 from bench.builders.placed import placed
@@ -25,7 +27,9 @@ def build(case: Case) -> Workload:
 
     Raises: UsageError for axes that the model cannot take, and data that will not do.
     """
-    return _text(case) if models.get(case.model).input == "text" else _images(case)
+    if models.get(case.model).input == "text":
+        return _text(case)
+    return _resnet(case) if case.model == "resnet" else _vit(case)
 
 
 def _text(case: Case) -> Workload:
@@ -38,10 +42,10 @@ def _text(case: Case) -> Workload:
         )  # fmt: skip
     model = GPT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp", loss_chunks=case.loss_chunks)
-    return _workload(case, model, model.transformer.h, source.batch, loss, tokens=batch * seq)
+    return _workload(case, model, tuple(model.transformer.h), source.batch, loss, tokens=batch * seq)
 
 
-def _images(case: Case) -> Workload:
+def _vit(case: Case) -> Workload:
     source = images(case.data, samples=_needed(case, "batch"), seed=case.seed)
     width, heads = _needed(case, "width"), _needed(case, "heads")
     options = case.model == "vit-spt"
@@ -54,13 +58,22 @@ def _images(case: Case) -> Workload:
         )  # fmt: skip
     model = ViT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
-    return _workload(case, model, model.blocks, source.batch, loss, tokens=None)
+    return _workload(case, model, tuple(model.blocks), source.batch, loss, tokens=None)
+
+
+def _resnet(case: Case) -> Workload:
+    source = images(case.data, samples=_needed(case, "batch"), seed=case.seed)
+    with _refusing(case):
+        config = ResNetConfig(classes=source.classes, width=_needed(case, "width"), depth=_needed(case, "depth"))
+    model = ResNet(config)
+    loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
+    return _workload(case, model, model.chains, source.batch, loss, tokens=None)
 
 
 def _workload(
     case: Case,
     model: nn.Module,
-    blocks: nn.ModuleList,
+    blocks: Blocks,
     draw: Callable[[int], Batch],
     loss: Loss,
     *,
@@ -68,7 +81,7 @@ def _workload(
 ) -> Workload:
     batches = placed(case, model, draw)
     return Workload(
-        model, batches(0), loss, blocks=tuple(blocks), samples=case.batch, tokens=tokens, batches=batches,
+        model, batches(0), loss, blocks=blocks, samples=case.batch, tokens=tokens, batches=batches,
         seed=case.seed,
     )  # fmt: skip
 
