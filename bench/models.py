@@ -43,6 +43,8 @@ class ModelSpec:
     """The module that builds it."""
     fixed: bool = False
     """A checkpoint: `defaults` are the sizes it has, and it can have no others."""
+    staged: bool = False
+    """x has another size in each stage, so that where memory is highest the bits of some are freed already."""
     multiples: Mapping[str, int] = field(default_factory=dict)
     """Of some sizes, what they must be multiples of."""
 
@@ -75,7 +77,7 @@ MODELS: Final[tuple[ModelSpec, ...]] = (
     ModelSpec(
         "resnet", "pre-activation ResNet for 32×32 images, group norm: depth in three stages, width of the first",
         "images", ("depth", "width", "batch"), {"depth": 18, "width": 16, "batch": 32},
-        multiples={"depth": 3, "width": 8},
+        staged=True, multiples={"depth": 3, "width": 8},
     ),
 )  # fmt: skip
 
