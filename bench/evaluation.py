@@ -31,8 +31,8 @@ def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, amp:
 
     The model answers `model(inputs, targets)` with logits [B, K] or [B, T, K] and their mean loss, as the bench's own
     do. Batches are put where its parameters are, pixels in their format. It runs in eval mode, where an attached method
-    computes what it computes at inference, and without gradients; each module is then put back into the mode that it was
-    in. Batches of unequal size count by their predictions. Nothing is drawn from any random generator.
+    computes what it computes at inference, and without gradients; then each module is put back into its mode. Batches
+    of unequal size count by their predictions. Nothing is drawn from any random generator.
 
     Args:
         amp: run under bf16 autocast, as `bf16-amp` trains.
