@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from bench.data import cifar, files, nanogpt
+from bench.data.paths import readable
 from bench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ TENTHS_THAT_TRAIN: Final = 9
 DIGITS_HELD_OUT: Final = 5
 """One image of scikit-learn's digits in so many. They are kept in the order they were written in, writer by writer,
 and each writer's go through all ten, so that the last ones are of all classes, and of handwritings of their own."""
+DIGITS_IN_ALL: Final = 1797
 DIGITS: Final = "digits"
 NANOGPT: Final = "nanoGPT tokens"
 TEXT: Final = "text"
@@ -104,23 +106,63 @@ def check(kind: Input | None, data: str | None, seq: int | None = None, vocab: i
             files.require_vocab(part.name, nanogpt.largest_token(part.path), vocab)
 
 
+def known() -> tuple[str, ...]:
+    """What data may be called."""
+    return tuple(_layouts())
+
+
+def below(wanted: str, data: str | None) -> str | None:
+    """`data`, or the folder in it that holds what is `wanted`, where there is one: a place for several sets at once,
+    such as their archives leave behind."""
+    if data is None or not Path(data).is_dir():
+        return data
+    folder = Path(data)
+    with readable(folder):
+        for place in (folder, *sorted(inner for inner in folder.iterdir() if inner.is_dir())):
+            layout = cifar.layout_of(place)
+            if wanted == (NANOGPT if nanogpt.is_folder(place) else None if layout is None else layout.name):
+                return str(place)
+    return data
+
+
+def image_count(data: str | None, split: Split) -> int:
+    """How many images a split has, of scikit-learn's digits or a folder of CIFAR.
+
+    Raises: UsageError where the folder will not do.
+    """
+    if data is None:
+        return len(digits(DIGITS_IN_ALL, split))
+    layout, paths = cifar.find(data, split)
+    return sum(path.stat().st_size for path in paths) // layout.record_bytes
+
+
 def require(wanted: str, kind: Input, data: str | None) -> None:
     """Refuses data that is not what an experiment is about, such as `wanted` = "CIFAR-10": where it is not given, with
     the layout that is expected and where to get it.
 
     Raises: UsageError; ValueError where nothing is called so.
     """
-    known = {layout.name: f"the folder with {layout.layout}" for layout in cifar.CIFARS}
-    known |= {NANOGPT: nanogpt.LAYOUT, TEXT: "a text file", DIGITS: "none", files.BUILT_IN_NAME: "none"}
-    if wanted not in known:
-        raise ValueError(f"data called {wanted!r}: expected one of {', '.join(known)}")
+    layouts = _layouts()
+    if wanted not in layouts:
+        raise ValueError(f"data called {wanted!r}: expected one of {', '.join(layouts)}")
     found = name_of(kind, data)
     if found == wanted:
         return
     if wanted in (DIGITS, files.BUILT_IN_NAME):
         raise UsageError(f"data {data!r} is {found}: this is about the {wanted}; leave --data out")
     given = "no data is given" if data is None else f"data {data!r} is {found}"
-    raise UsageError(f"{given}: this is about {wanted}; give with --data {known[wanted]}")
+    raise UsageError(f"{given}: this is about {wanted}; give with --data {layouts[wanted]}")
+
+
+def _layouts() -> dict[str, str]:
+    """What data is called, and what to give for it."""
+    return {
+        **{layout.name: f"the folder with {layout.layout}" for layout in cifar.CIFARS},
+        NANOGPT: nanogpt.LAYOUT,
+        TEXT: "a text file",
+        DIGITS: "none",
+        files.BUILT_IN_NAME: "none",
+    }
 
 
 def digest(data: str | None) -> str:
