@@ -1,70 +1,91 @@
-"""How good a model is on what was held out: loss and accuracy over batches, in eval mode.
-
-Shapes: B samples, T tokens, K classes or vocabulary.
-"""
+"""How good a model is on what was held out: loss and accuracy over batches, and right answers as they are given."""
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UsageError
+from bdia.backprop import rng
+from bench import batches
+from bench.batches import Batch
+from bench.workload import Workload
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Means over every prediction of all batches: an image's class, or a token."""
+class Score:
+    """Mean loss and accuracy over batches, by sample: of batches of unequal size each counts by its samples."""
 
-    loss: float
-    """Cross-entropy in nats; not finite where the model's is not."""
-    accuracy: float
-    """The part, 0 … 1, whose likeliest answer is the right one."""
-    predictions: int
+    samples: int = 0
+
+    def __init__(self) -> None:
+        # Sums stay on the device until they are asked for: to read one of each batch would wait for it.
+        self._loss: Tensor | float = 0.0
+        self._right: Tensor | int = 0
+        self._judged = True
+
+    def add(self, workload: Workload, batch: Batch) -> None:
+        """A forward of one batch, without gradients, in the mode that the model is in."""
+        samples = batches.rows(batch)
+        with torch.no_grad(), judged(workload.model) as right:
+            self._loss = self._loss + samples * workload.loss(workload.model, batch).double()
+        self._judged = self._judged and len(right) > 0
+        self._right = self._right + sum(right)
+        self.samples += samples
+
+    @property
+    def loss(self) -> float | None:
+        """In nats; None where it is not finite, or there was no batch."""
+        mean = float(self._loss) / self.samples if self.samples else math.nan
+        return mean if math.isfinite(mean) else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of samples, 0 … 1, whose likeliest class is their own; None of a model that gives no class to a
+        sample, and where there was no batch."""
+        return int(self._right) / self.samples if self._judged and self.samples else None
 
 
-def evaluate(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, amp: bool = False) -> Evaluation:
-    """Loss and accuracy of `model` over `batches` of inputs and targets, such as `held_out` gives.
+def evaluate(workload: Workload, held_out: Iterable[Batch]) -> Score:
+    """The score over batches on the model's device, in eval mode, where an attached method computes what it computes at
+    inference.
 
-    The model answers `model(inputs, targets)` with logits [B, K] or [B, T, K] and their mean loss, as the bench's own
-    do. Batches are put where its parameters are, pixels in their format. It runs in eval mode, where an attached method
-    computes what it computes at inference, and without gradients; then each module is put back into its mode. Batches
-    of unequal size count by their predictions. Nothing is drawn from any random generator.
-
-    Args:
-        amp: run under bf16 autocast, as `bf16-amp` trains.
-
-    Raises: UsageError where there is no batch; whatever the model raises.
+    Leaves the mode of each module and torch's random generators as they are, whatever the model draws.
     """
-    parameter = next(model.parameters())
-    device = parameter.device
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    count = 0
-    with _in_eval_mode(model), torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-        for inputs, targets in batches:
-            placed = inputs.to(device, parameter.dtype if inputs.is_floating_point() else inputs.dtype)
-            wanted = targets.to(device)
-            logits, loss = model(placed, wanted)
-            # Sums stay on the device until the end: reading one of a batch's would wait for it.
-            loss_sum += loss.double() * wanted.numel()
-            right += (logits.argmax(-1) == wanted).sum()
-            count += wanted.numel()
-    if count == 0:
-        raise UsageError("no batch to evaluate on: expected one at least")
-    return Evaluation(loss=loss_sum.item() / count, accuracy=right.item() / count, predictions=count)
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    score = Score()
     # One by one, as a part may be in another mode than the whole: a frozen one that is kept in eval.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    modes = [(module, module.training) for module in workload.model.modules()]
+    workload.model.eval()
     try:
-        yield
+        with rng.restored(rng.state_of(workload.device), workload.device):
+            for batch in held_out:
+                score.add(workload, batch)
     finally:
         for module, training in modes:
             module.training = training
+    return score
+
+
+@contextlib.contextmanager
+def judged(model: nn.Module) -> Iterator[list[Tensor]]:
+    """For each forward of the model inside, in how many samples the likeliest class is the right one, as scalars on the
+    device: of a forward that is given labels [B] last and answers with logits [B, K] first. Of others, nothing."""
+    found: list[Tensor] = []
+
+    def judge(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], answer: Any) -> None:
+        logits = next(batches.tensors((answer,)), None)
+        given = list(batches.tensors((args, kwargs)))
+        if logits is None or len(given) < 2:
+            return
+        labels = given[-1]
+        if logits.dim() == 2 and labels.dim() == 1 and len(logits) == len(labels) and not labels.is_floating_point():
+            found.append((logits.detach().argmax(-1) == labels).sum())
+
+    hook = model.register_forward_hook(judge, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        hook.remove()
