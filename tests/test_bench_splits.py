@@ -456,3 +456,23 @@ def test_splits_are_checked_without_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_images_are_counted_without_reading_them(tmp_path: Path) -> None:
+    """How many images a split has is known before anything runs, and is what batches are drawn from."""
+    ten = cifar10(tmp_path)
+    for source in (None, ten):
+        for split in (*BOTH, "all"):
+            assert splits.image_count(source, split) == images(source, samples=1, seed=0, split=split).count
+
+
+def test_one_place_may_hold_several_sets(tmp_path: Path) -> None:
+    """Of a folder with the archives' own folders in it, the one with what is wanted is taken; else what was given."""
+    ten, hundred = tmp_path / "cifar-10-batches-bin", tmp_path / "cifar-100-binary"
+    cifar10(ten)
+    hundred.mkdir()
+    write_images(hundred / "train.bin", 2, [1], first=0)
+    assert splits.below("CIFAR-10", str(tmp_path)) == splits.below("CIFAR-10", str(ten)) == str(ten)
+    assert splits.below("CIFAR-100", str(tmp_path)) == str(hundred)
+    assert splits.below("nanoGPT tokens", str(tmp_path)) == str(tmp_path)
+    assert splits.below("CIFAR-10", None) is None
