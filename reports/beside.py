@@ -41,7 +41,7 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
             Column("from", numeric=False),
             Column("on", numeric=False),
             *(Column(_heading(name, by_gamma=by_gamma)) for name in columns),
-            Column("last", "− first"),
+            Column("last", "vs first"),
         ),
         lines=tuple(lines),
         keys=1,
@@ -170,6 +170,6 @@ def _setting(arms: Sequence[Arm]) -> str:
 _LEGEND: Final = (
     "published: as others have published it, and not measured here; where the setting is another, compare differences "
     "and ratios, not the numbers",
-    "last − first: in points of accuracy; of memory and time the ratio",
+    "last vs first: of accuracy the difference in points, of memory and time the ratio",
     "v2 of the paper: second-hand, from reviews of it that agree with one another; its MB are as it says",
 )
