@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from reports import frontier
+from reports import beside, differences, frontier, trained
+from reports.arms import arms
 from reports.breakdown import breakdown
 from reports.fitted import fitted
 from reports.frame import rows
@@ -17,7 +18,7 @@ from reports.sheets import Sheet
 
 
 def sheets(frame: pd.DataFrame, limit: int | None = None) -> list[Sheet]:
-    """All tables: the frontier, what was measured, reconstructions, the memory law, where the bytes are; as far as
+    """All tables: the arms of a training run, the frontier, what was measured, reconstructions, the memory law, where the bytes are; as far as
     there are rows. Of one with more than `limit` rows how it begins."""
     found = rows(frame)
     main, second = parted(found)
@@ -26,15 +27,21 @@ def sheets(frame: pd.DataFrame, limit: int | None = None) -> list[Sheet]:
 
 
 def above(found: Sequence[Row]) -> list[Sheet]:
-    """The table above the main one: that of a frontier, where there is one."""
-    table = frontier.sheet(frontier.largests(found))
-    return [] if table is None else [table]
+    """The tables above the main one: those of a training run and of a frontier, where there are such."""
+    trained_arms = arms(found)
+    tables = (
+        trained.sheet(trained_arms),
+        differences.sheet(trained_arms),
+        beside.sheet(trained_arms),
+        frontier.sheet(frontier.largests(found)),
+    )
+    return [table for table in tables if table is not None]
 
 
 def parted(found: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows of the main table and those of reconstructions, as `partition` has them, without what only tells where
-    a limit is."""
-    return partition([row for row in found if frontier.worth_a_row(row)])
+    """The rows of the main table and those of reconstructions, as `partition` has them, without what was trained, which
+    has tables of its own, and what only tells where a limit is."""
+    return partition([row for row in found if row["experiment"] is None and frontier.worth_a_row(row)])
 
 
 def below(

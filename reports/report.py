@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench import curves
 from bench.baseline import StoredRun
+from bench.curves import Point
 from bench.record import Record
 from reports import captions, excerpt, page
 from reports.frame import frame, rows_kept
@@ -27,7 +29,7 @@ Note = Callable[[str], None]
 
 def conclude(records: Sequence[Record], directory: Path, note: Note, *, drawn: bool = True) -> None:
     """What a run ends with: tables, a verdict and, if they are to be `drawn`, figures."""
-    found = frame(records)
+    found = frame(records, _curves(records, directory))
     with rows_kept(found):
         page.show(found, "table", verdict(found))
         if drawn:
@@ -48,9 +50,16 @@ def answer(request: Request, run: StoredRun, note: Note) -> None:
     Raises: UsageError where a size, a style, a figure or a number of rows is none; OSError where a file cannot be
     written.
     """
-    found = frame(run.records)
+    found = frame(run.records, _curves(run.records, request.directory))
     with rows_kept(found):
         _answer(request, found, run, note)
+
+
+def _curves(records: Sequence[Record], directory: Path) -> list[Point]:
+    """What was logged as the arms among these records were trained."""
+    if all(record.experiment is None for record in records):
+        return []
+    return curves.read(directory if directory.is_dir() else directory.parent)
 
 
 def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bench import words
 from bench.curves import Point
 from reports import units
 from reports.arms import Arm
@@ -27,6 +28,8 @@ SCHEMA: Final = {
 _SHOWN: Final = 5
 """Of many looks so many are drawn: the first, the last, and some between."""
 _MARKS: Final = 12
+_APART: Final = 3
+"""Exact arms that have a line each, at most."""
 _INVERSES: Final = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
@@ -60,8 +63,9 @@ def draw(chosen: select.Plot, ax: Axes | None = None, *, name: str) -> Axes:
     arms: dict[tuple[str, str], list[Row]] = {}
     for row in points:
         arms.setdefault((row["arm"], row["method"]), []).append(row)
+    arms = _merged(arms)
     looks = style.arm_looks(list(arms))
-    exact = [key for key, members in arms.items() if all(row["median"] == 0 for row in members)]
+    exact = [key for key, members in arms.items() if _is_exact(members)]
     steps = _drawn_steps([row["step"] for key, members in arms.items() if key not in exact for row in members])
     last = max([1, *(row["block"] for row in points)])
     with style.axes(ax) as ax:
@@ -109,6 +113,20 @@ def errors_of(members: Sequence[Point]) -> dict[str, Any]:
         "lowest": min(errors, default=None),
         "highest": max(errors, default=None),
     }
+
+
+def _merged(arms: dict[tuple[str, str], list[Row]]) -> dict[tuple[str, str], list[Row]]:
+    """The arms, of many exact ones one for all: a line for each would tell nothing."""
+    exact = [key for key, members in arms.items() if _is_exact(members)]
+    if len(exact) <= _APART:
+        return arms
+    together = [row for key in exact for row in arms[key]]
+    kept = {key: members for key, members in arms.items() if key not in exact}
+    return kept | {(words.counted(len(exact), "arm"), exact[0][1]): together}
+
+
+def _is_exact(members: Sequence[Row]) -> bool:
+    return all(row["median"] == 0 for row in members)
 
 
 def _looks(arm: Arm, name: str) -> dict[tuple[int, int], list[Point]]:

@@ -23,7 +23,7 @@ _SCHEMA: Final = {
     "mean": "Float64", "deviation": "Float64", "reconstruction_error": "Float64", "largest_bits": "Int64",
     "headroom_bits": "Int64",
 }  # fmt: skip
-_HEIGHTS: Final = {"mean": 1.3, "reconstruction_error": 0.75, "headroom_bits": 0.75}
+_HEIGHTS: Final = {"mean": 1.3, "reconstruction_error": 0.7, "headroom_bits": 0.8}
 _PLAIN: Final = (REFERENCE, "standard-quantised")
 
 
@@ -133,7 +133,7 @@ def _errors(ax: Axes, points: Sequence[Row], looks: dict[str, style.Look]) -> No
             [row["bits"] for row in of], [axis.place(row["reconstruction_error"]) for row in of], color=look.color,
             marker=look.marker, linestyle=look.line,
         )  # fmt: skip
-    ax.set_ylabel("worst error")
+    ax.set_ylabel("worst\nerror")
 
 
 def _headroom(ax: Axes, points: Sequence[Row], looks: dict[str, style.Look]) -> None:
@@ -148,7 +148,7 @@ def _headroom(ax: Axes, points: Sequence[Row], looks: dict[str, style.Look]) -> 
     low = min(0, *(row["headroom_bits"] for row in known))
     ax.set_ylim(low - 1, max(1, *(row["headroom_bits"] for row in known)) + 1)
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    ax.set_ylabel("headroom (bits)")
+    ax.set_ylabel("headroom\n(bits)")
 
 
 def _lost(top: Axes, found: Sequence[Axes], points: Sequence[Row], looks: dict[str, style.Look]) -> None:

@@ -73,6 +73,8 @@ def _split(
     if len(heights) > 1:
         for panel in found[:-1]:
             panel.tick_params(axis="x", labelbottom=False)
+        if isinstance(whole, Figure):
+            whole.align_ylabels(found)
     return found
 
 
