@@ -10,6 +10,7 @@ import msgspec
 from bdia.dial import Dial
 from bdia.methods import METHODS
 from bench import gamma
+from bench.recipe import Training
 
 Dtype = Literal["fp32", "bf16-amp", "bf16"]
 Measurement = Literal["memory", "throughput", "reconstruction", "gradients"]
@@ -68,7 +69,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     data: str | None
     """Path of the user's data; None for the built-in data."""
     arm: str | None = None
-    """Of a training run, the name of what is trained; arms may differ in their recipe alone. None elsewhere."""
+    """Which arm of an experiment this is: arms may differ in their recipe alone. None outside experiments."""
 
     def __post_init__(self) -> None:
         """Records and baselines from before there was a choice of γ are of ±½, from before there was a dial of whole
@@ -96,7 +97,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def text(self) -> str:
         """The same with all that tells cases apart: no two have the same."""
-        told = {"vocab": self.vocab, "data": self.data}
+        told = {"vocab": self.vocab, "data": self.data, "arm": self.arm}
         return " ".join([self.label(), *(f"{name}={value}" for name, value in told.items() if value is not None)])
 
 
@@ -125,3 +126,5 @@ class Plan(msgspec.Struct, frozen=True):
     """Attach with `verify=True`: every rebuilt activation is checked, at a cost that is measured with the rest."""
     unsupported: str | None = None
     """Why a case that a sweep asks for cannot be; there is nothing to measure of it then."""
+    training: Training | None = None
+    """Of an experiment's arm: how it is trained, once it has been measured."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -52,3 +53,17 @@ def replace(path: Path, content: bytes) -> None:
 def part(path: Path) -> Path:
     """Where a file is while it is written."""
     return path.with_name(path.name + ".part")
+
+
+def end_line(file: int) -> None:
+    """Makes a file of JSON lines end with a whole one, so that the next does not stick to one that was torn."""
+    content = os.pread(file, os.fstat(file).st_size, 0)
+    if not content or content.endswith(b"\n"):
+        return
+    start = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[start:])
+    except (ValueError, RecursionError):
+        os.ftruncate(file, start)
+    else:
+        write(file, b"\n")

@@ -59,21 +59,26 @@ class Record(Case, frozen=True, kw_only=True):
 
     # Of what `train` has trained
     experiment: str | None = None
-    """The experiment that the arm is of; None of every other record."""
+    """Its name; None of every other record."""
     recipe: dict[str, str | int | float | bool | list[float] | None] | None = None
-    """How it was trained: `bench.recipe.Recipe` as plain values."""
+    """The fields of `bench.recipe.Recipe`."""
     trained_steps: int | None = None
+    """Optimiser steps taken: fewer than `train_steps` where the loss ceased to be finite."""
     train_loss: float | None = None
-    """Mean over the last interval between two evaluations."""
+    """Mean over the steps since the last look but one; None where it is not finite, and `message` says so."""
     validation_loss: float | None = None
-    """At the end, as the best are over all evaluations."""
+    """At the end, in eval mode, as are the following."""
     validation_accuracy: float | None = None
+    """Share of images; None of a model of text."""
     best_validation_loss: float | None = None
+    """The lowest of all looks."""
     best_validation_accuracy: float | None = None
     epoch_seconds: float | None = None
+    """A pass over the training set, at the mean time of this arm's steps; None of text, which has no epochs."""
     train_seconds: float | None = None
+    """Training steps alone, over all starts."""
     weights_digest: str | None = None
-    """SHA-256 over the bytes of the final weights."""
+    """SHA-256 of the final weights."""
 
     # Sizes
     parameters: int | None = None

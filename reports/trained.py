@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.arms import Arm, Spread, headline, reference, scored, spread
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell

@@ -199,7 +199,10 @@ def watched(run: Run, arm: str, watch: Callable[[int, int], Iterable[dict[str, A
     """The run with what `watch(seed, step)` sees of an arm."""
     seeds = [record.seed for record in run.records if record.arm == arm]
     seen = [
-        Point(arm=arm, seed=seed, step=step, **one) for seed in seeds for step in looks(every) for one in watch(seed, step)
+        Point(arm=arm, seed=seed, step=step, **one)
+        for seed in seeds
+        for step in looks(every)
+        for one in watch(seed, step)
     ]
     return Run(run.records, [*run.points, *seen])
 
@@ -286,9 +289,7 @@ def gamma_inference() -> Run:
     run = experiment("gamma-inference", (STANDARD, BDIA))
     for arm, fall_off in ((STANDARD, 0.5), (BDIA, 0.12)):
 
-        def watch(
-            seed: int, step: int, arm: Arm = arm, fall_off: float = fall_off
-        ) -> Iterable[dict[str, Any]]:
+        def watch(seed: int, step: int, arm: Arm = arm, fall_off: float = fall_off) -> Iterable[dict[str, Any]]:
             for tenth in range(-5, 6):
                 value = (arm.accuracy or 0) - fall_off * (tenth / 10) ** 2 + 0.004 * chance(seed, arm.name)
                 yield {"name": "accuracy_at_gamma", "gamma": tenth / 10, "value": value}

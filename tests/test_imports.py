@@ -21,7 +21,7 @@ TORCHLESS = (
     "bench.frontier_run",
     "bench.frontier_search", "bench.frontier_session", "bench.gamma", "bench.launch", "bench.options",
     "bench.record", "bench.repository", "bench.rerun", "bench.session", "bench.slopes", "bench.store", "bench.streams",
-    "bench.suite", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",
+    "bench.suite", "bench.watches", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",
 )  # fmt: skip
 
 

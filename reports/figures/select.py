@@ -22,9 +22,7 @@ from reports.verdict import PREFERRED_BITS
 SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
 _WORDS = ("method", "gamma")
-VERSION: Mapping[str, str] = {
-    axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES if axis != "arm"
-}
+VERSION: Mapping[str, str] = {axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES if axis != "arm"}
 """The columns that begin the plotted numbers of a line. Arms have figures of their own."""
 CUTS = tuple(axis for axis in METHOD_AXES if axis in WHOLE)
 """Of the method's own axes, those that cut its work into parts."""
