@@ -34,8 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "mode, the plain model for every method but those that say otherwise.",
     "validation_loss": "Validation loss is the mean over the validation set, in eval mode; the training loss is the "
     "mean over batches as they were trained on, in training mode.",
-    "curves": "Arms with one seed begin from the same weights and see the same batches in the same order. A band is one "
-    "sample deviation over seeds to either side of the mean; of a single seed there is none.",
+    "curves": "Arms with one seed begin from the same weights and see the same batches in the same order. A band is "
+    "one sample deviation over seeds to either side of the mean; of a single seed there is none.",
     "loss_difference": "A method that draws γ or quantises computes another function than the plain transformer: the "
     "loss less the plain one is of the same batch at the same weights, in training mode.",
 }
@@ -94,12 +94,13 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("max_abs_error",),
     ),
     "curves": (
-        "Training and validation against the step, mean over seeds. A curve that was logged more often than 60 times is "
-        "averaged over intervals; what lies in its first quarter may run off the axes.",
+        "Training and validation against the step, mean over seeds. A curve that was logged more often than 60 times "
+        "is averaged over intervals; what lies in its first quarter may run off the axes.",
         ("validation_accuracy", "validation_loss", "curves"),
     ),
     "accuracy-memory": (
-        "What each arm reaches in the end, mean and one sample deviation over seeds, against the peak memory of a step.",
+        "What each arm reaches in the end, mean and one sample deviation over seeds, against the peak memory of a "
+        "step.",
         ("validation_accuracy", "validation_loss", "peak_bytes"),
     ),
     "fig1-trained": (
@@ -113,13 +114,13 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("gradient_error", "validation_loss", "curves"),
     ),
     "drift-blocks": (
-        "The gradient error of each block's parameters as training goes on, from light to dark: median over seeds (line) "
-        "and range (band).",
+        "The gradient error of each block's parameters as training goes on, from light to dark: median over seeds "
+        "(line) and range (band).",
         ("gradient_error", "curves"),
     ),
     "bits": (
-        "What l, the bits behind the binary point, does to training: the score in the end, mean and one sample deviation "
-        "over seeds, the largest reconstruction error that was seen, and the least headroom, how many bits more would "
+        "What l, the bits behind the binary point, does to training: the score in the end, mean and one sample "
+        "deviation over seeds, the largest reconstruction error that was seen, and the least headroom, how many bits more would "
         "have been exact. Across, the plain transformer. Shaded: no seed was trained to the end.",
         ("validation_loss", "max_abs_error", "curves"),
     ),
@@ -129,8 +130,8 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("validation_accuracy", "validation_loss"),
     ),
     "gamma-inference": (
-        "The score at the end of training where γ is fixed at inference; γ = 0 is the plain transformer. Mean over seeds "
-        "and one sample deviation.",
+        "The score at the end of training where γ is fixed at inference; γ = 0 is the plain transformer. Mean over "
+        "seeds and one sample deviation.",
         ("validation_accuracy", "validation_loss"),
     ),
 }

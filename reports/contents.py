@@ -18,8 +18,8 @@ from reports.sheets import Sheet
 
 
 def sheets(frame: pd.DataFrame, limit: int | None = None) -> list[Sheet]:
-    """All tables: the arms of a training run, the frontier, what was measured, reconstructions, the memory law, where the bytes are; as far as
-    there are rows. Of one with more than `limit` rows how it begins."""
+    """All tables: the arms of a training run, the frontier, what was measured, reconstructions, the memory law, where
+    the bytes are; as far as there are rows. Of one with more than `limit` rows how it begins."""
     found = rows(frame)
     main, second = parted(found)
     first = measured(main, limit=limit, beginning=True)

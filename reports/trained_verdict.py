@@ -189,7 +189,7 @@ def _rebuilt(found: Sequence[Arm]) -> str:
     """What became of the reconstruction error while training."""
     said = []
     for arm in found:
-        points = [point for point in arm.points("reconstruction_error", blocks=True)]
+        points = arm.points("reconstruction_error", blocks=True)
         if not points:
             continue
         if all(point.value == 0 for point in points):
@@ -217,7 +217,9 @@ def _gradients(found: Sequence[Arm]) -> str:
             exact.append(arm.name)
         elif len(looks) > 1:
             first, last = (max(value.values) for _, value in (looks[0], looks[-1]))
-            said = f"{arm.name}'s gradients were off by {units.error(first)} at first and {units.error(last)} at the end"
+            said = (
+                f"{arm.name}'s gradients were off by {units.error(first)} at first and {units.error(last)} at the end"
+            )
             losses = arm.curve("validation_loss") or arm.curve("train_loss")
             if len(losses) > 1:
                 start, end = losses[0][1].mean, losses[-1][1].mean
@@ -276,4 +278,3 @@ def _listed(names: Sequence[str]) -> str:
         return words.counted(len(names), "arm")
     *before, last = names
     return f"{', '.join(before)} and {last}" if before else last
-

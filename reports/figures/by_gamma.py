@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
@@ -14,6 +15,7 @@ from reports.figures import curves, select, style
 from reports.figures.by_memory import LABELS
 from reports.figures.labels import legend_above
 from reports.frame import method_rank
+from reports.settings import Row
 
 NEEDS: Final = "arms with two or more sizes of γ, trained to the end"
 NEEDS_FIXED: Final = "an arm that was evaluated at two or more fixed γ"
@@ -137,8 +139,8 @@ def draw_fixed(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def _of(points: object, method: str) -> list[dict[str, object]]:
-    return [row for row in points if row["method"] == method]  # type: ignore[attr-defined]
+def _of(points: Sequence[Row], method: str) -> list[Row]:
+    return [row for row in points if row["method"] == method]
 
 
 def _size(arm: Arm) -> float | None:

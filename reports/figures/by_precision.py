@@ -55,7 +55,9 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     looks = _looks(points)
     factor = curves.factor_of(points[0]["of"])
     with style.axes(ax, size(chosen)) as ax:
-        found = dict(zip(shown, panels.stacked(ax, [_HEIGHTS[name] for name in shown], looks, chosen.setting), strict=True))
+        found = dict(
+            zip(shown, panels.stacked(ax, [_HEIGHTS[name] for name in shown], looks, chosen.setting), strict=True)
+        )
         every = sorted({row["bits"] for row in points if row["bits"] is not None})
         top = found["mean"]
         top.set_xlim(every[0] - 0.6, every[-1] + 0.6)

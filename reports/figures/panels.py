@@ -65,7 +65,8 @@ def _split(
     grid = spec.subgridspec(len(shares), len(widths), height_ratios=shares, width_ratios=list(widths))
     if top:
         _legend(figure.add_subplot(grid[0, :]), looks, float(inches[0]), setting)
-    first, found = int(bool(top)), []
+    first = int(bool(top))
+    found: list[Axes] = []
     for row in range(first, len(shares)):
         for column in range(len(widths)):
             shared = found[0] if len(heights) > 1 and found else None

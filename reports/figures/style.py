@@ -67,7 +67,8 @@ class Look:
 
     color: str
     marker: str
-    line: str | tuple[int, tuple[float, ...]]
+    line: Any
+    """As matplotlib takes it: a name, or an offset and lengths of dashes and gaps."""
 
     @property
     def ink(self) -> str:
