@@ -62,7 +62,7 @@ class Arm:
     @property
     def ok(self) -> tuple[Row, ...]:
         """The seeds that were trained to the end."""
-        return tuple(row for row in self.rows if row["status"] == "ok")
+        return tuple(row for row in self.rows if ended(row) == "ok")
 
     def over_seeds(self, of: str | Callable[[Row], float | None]) -> Spread | None:
         """A field, or what is made of a row, over the seeds that were trained to the end and have it; None where none
@@ -77,7 +77,7 @@ class Arm:
     @cached_property
     def measured(self) -> Row:
         """The seed whose memory was measured, the first."""
-        return next((row for row in self.ok if row["peak_bytes"] is not None), self.first)
+        return next((row for row in self.rows if row["peak_bytes"] is not None), self.first)
 
     @cached_property
     def _points(self) -> dict[str, list[Point]]:
@@ -95,6 +95,17 @@ class Arm:
     def curve(self, name: str) -> list[tuple[int, Spread]]:
         """A curve over seeds: step by step the finite values that there are."""
         return over(self.points(name), lambda point: point.step)
+
+
+def ended(row: Row) -> str:
+    """How training ended: as the record says, or `diverged` where its loss ceased to be finite before the last step."""
+    early = row["status"] == "ok" and row["trained_steps"] is not None and row["trained_steps"] < row["train_steps"]
+    return "diverged" if early else str(row["status"])
+
+
+def as_cases(found: Iterable[Arm]) -> list[Row]:
+    """A row an arm, that whose memory was measured, by the name of the arm in place of its method's."""
+    return [{**arm.measured, "method": arm.name, "arm": None} for arm in found]
 
 
 def arms(found: Iterable[Row]) -> list[Arm]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reports import beside, differences, frontier, trained
-from reports.arms import arms
+from reports.arms import arms, as_cases
 from reports.breakdown import breakdown
 from reports.fitted import fitted
 from reports.frame import rows
@@ -23,7 +23,8 @@ def sheets(frame: pd.DataFrame, limit: int | None = None) -> list[Sheet]:
     found = rows(frame)
     main, second = parted(found)
     first = measured(main, limit=limit, beginning=True)
-    return [*above(found), *([] if first is None else [first]), *below(main, second, limit, beginning=True)]
+    tables = [*above(found), *([] if first is None else [first]), *below(main, second, limit, beginning=True)]
+    return [*tables, *parts_of_arms(found)]
 
 
 def above(found: Sequence[Row]) -> list[Sheet]:
@@ -55,3 +56,9 @@ def below(
         breakdown(main),
     )
     return [sheet for sheet in found if sheet is not None]
+
+
+def parts_of_arms(found: Sequence[Row]) -> list[Sheet]:
+    """Where the bytes are of what was trained, an arm a method."""
+    table = breakdown(as_cases(arms(found)))
+    return [] if table is None else [table]

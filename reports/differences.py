@@ -74,13 +74,13 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
         lines=tuple(lines),
         keys=1,
         labels=2,
-        legend=_LEGEND,
+        legend=_LEGEND + (("accuracy: in points",) if scored(found) else ()),
         name=NAME,
     )
 
 
 _LEGEND: Final = (
-    "test: Welch's t-test of the values at the end, two-sided, at 0.05; n: seeds of either arm; accuracy in points",
+    "test: Welch's t-test of the values at the end, two-sided, at 0.05; n: seeds of either arm",
     "spread: sample deviation over seeds, pooled; within the spread: the means lie no further apart than that",
     "p by seed: paired t-test; one seed is the same initial weights and the same batches in every arm",
     "not told apart: further than the spread, but p is not under 0.05; with n = 3 a test sees large differences alone",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reports import settings, units
-from reports.arms import Arm, Spread, headline, reference, scored, spread
+from reports.arms import Arm, Spread, ended, headline, reference, scored, spread
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell
 
 NAME: Final = "training"
@@ -74,7 +74,7 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
 def seeds_cell(arm: Arm, notes: Notes) -> Cell:
     """How many seeds were trained to the end; those that were not are counted by how they ended."""
     marks = {notes.mark(row): None for row in arm.rows}
-    ends = Counter(row["status"] for row in arm.rows if row["status"] != "ok")
+    ends = Counter(ended(row) for row in arm.rows if ended(row) != "ok")
     said = ", ".join(f"{number} {status}" for status, number in ends.items())
     text = " ".join([units.integer(len(arm.ok)), f"({said})" if said else "", *marks])
     return Cell(" ".join(text.split()), "bad" if said else "plain", value=len(arm.ok))

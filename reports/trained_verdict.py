@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench import gamma, words
-from reports import units
-from reports.arms import Arm, Spread, headline, over, reference, scored
+from bench.curves import Point
+from reports import units, watched
+from reports.arms import Arm, Spread, ended, headline, over, reference, scored
 from reports.differences import between
 from reports.seeds import Difference
 from reports.settings import Row
 from reports.trained import PERCENT
+from reports.watched import Series
 
 _PREFERRED: Final = ("bdia", "bdia-unquantised", "bdia-stored", "bdia-naive")
 """Of which method the first sentence speaks, where it was trained to the end."""
@@ -187,56 +189,62 @@ def _fixed(found: Sequence[Arm]) -> str:
 
 def _rebuilt(found: Sequence[Arm]) -> str:
     """What became of the reconstruction error while training."""
-    said = []
-    for arm in found:
-        points = arm.points("reconstruction_error", blocks=True)
-        if not points:
-            continue
-        if all(point.value == 0 for point in points):
-            said.append((arm.name, ""))
-            continue
-        looks = over(points, lambda point: point.step)
-        if looks:
-            worst = [max(value.values) for _, value in looks]
-            grew = f"was {units.error(worst[0])} at worst at first and {units.error(worst[-1])} at the end"
-            said.append((arm.name, grew))
-    exact = [name for name, grew in said if not grew]
-    clauses = [f"{name}'s reconstruction error {grew}" for name, grew in said if grew]
+    clauses, exact = [], []
+    for one in watched.series(found, "reconstruction_error", blocks=True):
+        looks = over(one.points(blocks=True), lambda point: point.step)
+        if _always_exact(one.points(blocks=True)):
+            exact.append(one.label)
+        elif looks:
+            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
+            clauses.append(
+                f"the reconstruction error of {one.label} was {first} at worst at first and {last} at the end"
+            )
     if exact:
         clauses.append(f"{_listed(exact)} rebuilt every block bit for bit at every look")
-    return f"{'; '.join(clauses)}." if clauses else ""
+    return _sentence(clauses)
 
 
 def _gradients(found: Sequence[Arm]) -> str:
     """What became of the gradients, and of the loss all the while."""
     clauses, exact = [], []
-    for arm in found:
-        points = arm.points("gradient_error")
-        looks = over(points, lambda point: point.step)
-        if points and all(point.value == 0 for point in points):
-            exact.append(arm.name)
-        elif len(looks) > 1:
-            first, last = (max(value.values) for _, value in (looks[0], looks[-1]))
-            said = (
-                f"{arm.name}'s gradients were off by {units.error(first)} at first and {units.error(last)} at the end"
+    for one in watched.series(found, "gradient_error", blocks=False):
+        looks = over(one.points(blocks=False), lambda point: point.step)
+        if _always_exact(one.points(blocks=False)):
+            exact.append(one.label)
+        elif looks:
+            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
+            clauses.append(
+                f"the gradients of {one.label} were off by {first} at first and {last} at the end{_loss(one)}"
             )
-            losses = arm.curve("validation_loss") or arm.curve("train_loss")
-            if len(losses) > 1:
-                start, end = losses[0][1].mean, losses[-1][1].mean
-                fell = "fell" if end < start else "rose"
-                said += f", while its loss {fell} from {units.fixed(start, 2)} to {units.fixed(end, 2)}"
-            clauses.append(said)
     if exact:
-        clauses.append(f"{_listed(exact)}'s were exact at every look")
-    return f"{'; '.join(clauses)}." if clauses else ""
+        clauses.append(f"those of {_listed(exact)} were exact at every look")
+    return _sentence(clauses)
+
+
+def _always_exact(points: Sequence[Point]) -> bool:
+    return bool(points) and all(point.value == 0 for point in points)
+
+
+def _loss(one: Series) -> str:
+    """What the loss did as the gradients of the arm that was trained by them went wrong."""
+    losses = (one.arm.curve("validation_loss") or one.arm.curve("train_loss")) if one.own else []
+    if len(losses) < 2:
+        return ""
+    start, end = losses[0][1].mean, losses[-1][1].mean
+    return f", while its loss {'fell' if end < start else 'rose'} from {units.fixed(start, 2)} to {units.fixed(end, 2)}"
+
+
+def _sentence(clauses: Sequence[str]) -> str:
+    said = "; ".join(clauses)
+    return f"{said[0].upper() if said.startswith('th') else said[0]}{said[1:]}." if said else ""
 
 
 def _failures(found: Sequence[Arm]) -> str:
-    lost = [row for arm in found for row in arm.rows if row["status"] != "ok"]
+    lost = [end for arm in found for row in arm.rows if (end := ended(row)) != "ok"]
     if not lost:
         return ""
     whole = sum(len(arm.rows) for arm in found)
-    ends = ", ".join(f"{number} {status}" for status, number in Counter(row["status"] for row in lost).items())
+    ends = ", ".join(f"{number} {status}" for status, number in Counter(lost).items())
     did = "was" if len(lost) == 1 else "were"
     return f"{len(lost)} of {words.counted(whole, 'seed')} {did} not trained to the end ({ends})."
 

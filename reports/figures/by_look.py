@@ -12,10 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from bench import words
 from bench.curves import Point
-from reports import units
-from reports.arms import Arm
+from reports import units, watched
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
 from reports.settings import Row
@@ -28,18 +26,16 @@ SCHEMA: Final = {
 _SHOWN: Final = 5
 """Of many looks so many are drawn: the first, the last, and some between."""
 _MARKS: Final = 12
-_APART: Final = 3
-"""Exact arms that have a line each, at most."""
-_INVERSES: Final = {"bdia-naive": "eq. 16", "bdia": "eq. 24"}
 
 
 def plot(view: select.View, name: str) -> select.Plot:
-    """What the figure of the curve `name` shows: a row an arm, step and block, with the median and the range over
-    seeds. `not_finite` counts the seeds whose error is not, which these leave out."""
+    """What the figure of the curve `name` shows: a row an inverse, step and block, with the median and the range
+    over seeds. `not_finite` counts the seeds whose error is not, which these leave out. Of an inverse that several arms
+    were watched for, one is shown."""
     numbers = [
-        {"arm": arm.name, "method": arm.method, "step": step, "block": block, **errors_of(members)}
-        for arm in view.arms
-        for (step, block), members in _looks(arm, name).items()
+        {"arm": one.label, "method": one.method, "step": step, "block": block, **errors_of(members)}
+        for one in watched.one_each(watched.series(view.arms, name, blocks=True))
+        for (step, block), members in _looks(one.points(blocks=True)).items()
     ]
     return select.Plot(select.numbers(numbers, SCHEMA))
 
@@ -63,7 +59,6 @@ def draw(chosen: select.Plot, ax: Axes | None = None, *, name: str) -> Axes:
     arms: dict[tuple[str, str], list[Row]] = {}
     for row in points:
         arms.setdefault((row["arm"], row["method"]), []).append(row)
-    arms = _merged(arms)
     looks = style.arm_looks(list(arms))
     exact = [key for key, members in arms.items() if _is_exact(members)]
     steps = _drawn_steps([row["step"] for key, members in arms.items() if key not in exact for row in members])
@@ -81,13 +76,13 @@ def draw(chosen: select.Plot, ax: Axes | None = None, *, name: str) -> Axes:
                     blocks, [height] * len(blocks), color=look.color, marker=look.marker, linestyle=look.line,
                     markevery=_every(blocks),
                 )  # fmt: skip
-                ends.append(EndLabel(height, _named(*key), look.ink))
+                ends.append(EndLabel(height, _named(key[0]), look.ink))
                 continue
             for place, step in enumerate(steps):
                 shade = _shade(place, len(steps))
                 of = sorted((row for row in members if row["step"] == step), key=lambda row: row["block"])
                 _line(ax, axis, of, shade, look, zero_at=axis.zero(len(exact), len(exact) + 1))
-            ends.append(EndLabel(_end(members, axis), _named(*key), look.ink))
+            ends.append(EndLabel(_end(members, axis), _named(key[0]), look.ink))
         label_ends(ax, ends)
         if steps:
             _legend(ax, steps)
@@ -115,23 +110,13 @@ def errors_of(members: Sequence[Point]) -> dict[str, Any]:
     }
 
 
-def _merged(arms: dict[tuple[str, str], list[Row]]) -> dict[tuple[str, str], list[Row]]:
-    """The arms, of many exact ones one for all: a line for each would tell nothing."""
-    exact = [key for key, members in arms.items() if _is_exact(members)]
-    if len(exact) <= _APART:
-        return arms
-    together = [row for key in exact for row in arms[key]]
-    kept = {key: members for key, members in arms.items() if key not in exact}
-    return kept | {(words.counted(len(exact), "arm"), exact[0][1]): together}
-
-
 def _is_exact(members: Sequence[Row]) -> bool:
     return all(row["median"] == 0 for row in members)
 
 
-def _looks(arm: Arm, name: str) -> dict[tuple[int, int], list[Point]]:
+def _looks(points: Sequence[Point]) -> dict[tuple[int, int], list[Point]]:
     found: dict[tuple[int, int], list[Point]] = {}
-    for point in sorted(arm.points(name, blocks=True), key=lambda point: (point.step, point.block or 0)):
+    for point in sorted(points, key=lambda point: (point.step, point.block or 0)):
         found.setdefault((point.step, point.block or 0), []).append(point)
     return found
 
@@ -191,9 +176,9 @@ def _end(members: Sequence[Row], axis: zero.ZeroAxis) -> float:
     return float(max(above, key=lambda row: row["block"])["median"]) if above else axis.zero()
 
 
-def _named(name: str, method: str) -> str:
-    inverse = _INVERSES.get(method)
-    return name if inverse is None else f"{name}\n{inverse}"
+def _named(label: str) -> str:
+    """On two lines, as there is little room beside the axes."""
+    return label.replace(" (", "\n").removesuffix(")")
 
 
 def _values(row: Row) -> list[float]:

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from reports import units
-from reports.arms import Arm
+from reports import units, watched
 from reports.figures import by_look, curves, panels, select, style, zero
 from reports.settings import Row
+from reports.watched import Series
 
 NEEDS: Final = "an arm whose gradient error was watched while it was trained"
 _ERROR: Final = "gradient_error"
@@ -26,11 +26,11 @@ _HEIGHTS: Final = (1.4, 1.0)
 
 
 def plot(view: select.View) -> select.Plot:
-    """What `drift` shows: a row a curve, arm and step. Of the gradient error median and range over seeds, of the loss
-    mean and sample deviation; of arms alone whose gradients were watched."""
-    watched = [arm for arm in view.arms if arm.points(_ERROR)]
-    loss = next((name for name in _LOSSES if any(arm.points(name) for arm in watched)), _LOSSES[0])
-    numbers = [row for arm in watched for row in (*_errors(arm), *_losses(arm, loss))]
+    """What `drift` shows: a row a curve, inverse and step. Of the gradient error median and range over seeds; of the
+    loss, where an arm was trained by that inverse, mean and sample deviation."""
+    found = watched.series(view.arms, _ERROR, blocks=False)
+    loss = next((name for name in _LOSSES if any(one.arm.points(name) for one in found)), _LOSSES[0])
+    numbers = [row for one in found for row in (*_errors(one), *_losses(one, loss))]
     return select.Plot(select.numbers(numbers, _SCHEMA))
 
 
@@ -94,22 +94,23 @@ def _draw_errors(ax: Axes, points: Sequence[Row], looks: dict[str, style.Look]) 
     ax.set_ylabel("gradient error")
 
 
-def _errors(arm: Arm) -> list[dict[str, Any]]:
+def _errors(one: Series) -> list[dict[str, Any]]:
     groups: dict[int, list[Any]] = {}
-    for point in sorted(arm.points(_ERROR), key=lambda point: point.step):
+    for point in sorted(one.points(blocks=False), key=lambda point: point.step):
         groups.setdefault(point.step, []).append(point)
     return [
-        {"curve": _ERROR, "arm": arm.name, "method": arm.method, "step": step, "mean": None, "deviation": None}
+        {"curve": _ERROR, "arm": one.label, "method": one.method, "step": step, "mean": None, "deviation": None}
         | by_look.errors_of(members)
         for step, members in groups.items()
     ]
 
 
-def _losses(arm: Arm, name: str) -> list[dict[str, Any]]:
+def _losses(one: Series, name: str) -> list[dict[str, Any]]:
+    """Of the arms that were trained by the inverse: another's would be a second line in the same place."""
     empty = dict.fromkeys(("median", "lowest", "highest"))
     return [
-        {"curve": name, "arm": arm.name, "method": arm.method, "step": step, "not_finite": 0}
+        {"curve": name, "arm": one.label, "method": one.method, "step": step, "not_finite": 0}
         | empty
         | curves.numbers_of(value)
-        for step, value in curves.intervals(arm, name)
+        for step, value in (curves.intervals(one.arm, name) if one.own else ())
     ]
