@@ -43,6 +43,10 @@ class ModelSpec:
     """The module that builds it."""
     fixed: bool = False
     """A checkpoint: `defaults` are the sizes it has, and it can have no others."""
+    staged: bool = False
+    """x has another size in each stage, so that where memory is highest the bits of some are freed already."""
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    """Of some sizes, what they must be multiples of."""
 
     @property
     def foreign(self) -> bool:
@@ -69,6 +73,11 @@ MODELS: Final[tuple[ModelSpec, ...]] = (
     ModelSpec(
         "vit-spt", "vit with shifted patch tokens and a learned attention temperature", "images",
         IMAGE_AXES, _VIT_DEFAULTS,
+    ),
+    ModelSpec(
+        "resnet", "pre-activation ResNet for 32×32 images, group norm: depth in three stages, width of the first",
+        "images", ("depth", "width", "batch"), {"depth": 18, "width": 16, "batch": 32},
+        staged=True, multiples={"depth": 3, "width": 8},
     ),
 )  # fmt: skip
 

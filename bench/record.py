@@ -85,8 +85,8 @@ class Record(Case, frozen=True, kw_only=True):
     blocks: int | None = None
     """Residual blocks that the method is attached to, over all chains."""
     stream_elements: int | None = None
-    """Elements of the residual stream, B·T·D, as they enter the first block; of a step of several forwards, the
-    first's."""
+    """Elements of the residual stream, B·T·D, as they enter a block; the blocks' mean where x has several sizes, and of
+    a step of several forwards the first's."""
     samples: int | None = None
     """Samples a step."""
     tokens: int | None = None

@@ -36,7 +36,7 @@ KEEP_PAGES: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 """A glibc malloc that keeps its pages, as CUDA's allocator does; or page faults flatter whoever saves memory."""
 WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
     "time": {"GOMP_SPINCOUNT": "30000"},
-    "train": {"GOMP_SPINCOUNT": "30000"},
+    "train": {"OMP_WAIT_POLICY": "passive"},
     "measure": {"OMP_WAIT_POLICY": "passive"},
     "examine": {"OMP_WAIT_POLICY": "passive"},
     "stacks": {"OMP_WAIT_POLICY": "passive"},

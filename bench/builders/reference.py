@@ -1,4 +1,4 @@
-"""The built-in models: GPT and ViT, with the bench's own batches."""
+"""The built-in models: GPT, ViT and ResNet, with the bench's own batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from bdia.attachment import Blocks
 from bdia.models.gpt import GPT, GPTConfig
+from bdia.models.resnet import ResNet, ResNetConfig
 from bdia.models.vit import ViT, ViTConfig
 from bench import models
 from bench.builders.placed import placed
@@ -50,7 +52,9 @@ def assembled(case: Case, source: Source, dropout: float | None = None) -> Workl
 
     Raises: UsageError for axes that the model cannot take.
     """
-    return _images(case, source, dropout) if isinstance(source, Images) else _text(case, source, dropout)
+    if not isinstance(source, Images):
+        return _text(case, source, dropout)
+    return _resnet(case, source, dropout) if case.model == "resnet" else _vit(case, source, dropout)
 
 
 def _text(case: Case, source: Tokens, dropout: float | None) -> Workload:
@@ -61,10 +65,11 @@ def _text(case: Case, source: Tokens, dropout: float | None) -> Workload:
         )  # fmt: skip
     model = GPT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp", loss_chunks=case.loss_chunks)
-    return _workload(case, model, model.transformer.h, source.batch, loss, tokens=source.samples * source.seq)
+    count = source.samples * source.seq
+    return _workload(case, model, tuple(model.transformer.h), source.batch, loss, tokens=count)
 
 
-def _images(case: Case, source: Images, dropout: float | None) -> Workload:
+def _vit(case: Case, source: Images, dropout: float | None) -> Workload:
     width, heads = _needed(case, "width"), _needed(case, "heads")
     shifted = case.model == "vit-spt"
     with _refusing(case):
@@ -78,13 +83,23 @@ def _images(case: Case, source: Images, dropout: float | None) -> Workload:
         config = replace(config, dropout=dropout, embedding_dropout=dropout)
     model = ViT(config)
     loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
-    return _workload(case, model, model.blocks, source.batch, loss, tokens=None)
+    return _workload(case, model, tuple(model.blocks), source.batch, loss, tokens=None)
+
+
+def _resnet(case: Case, source: Images, dropout: float | None) -> Workload:
+    with _refusing(case):
+        config = ResNetConfig(
+            classes=source.classes, width=_needed(case, "width"), depth=_needed(case, "depth"), dropout=dropout or 0.0
+        )
+    model = ResNet(config)
+    loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
+    return _workload(case, model, model.chains, source.batch, loss, tokens=None)
 
 
 def _workload(
     case: Case,
     model: nn.Module,
-    blocks: nn.ModuleList,
+    blocks: Blocks,
     draw: Callable[[int], Batch],
     loss: Loss,
     *,
@@ -92,7 +107,7 @@ def _workload(
 ) -> Workload:
     batches = placed(case, model, draw)
     return Workload(
-        model, batches(0), loss, blocks=tuple(blocks), samples=case.batch, tokens=tokens, batches=batches,
+        model, batches(0), loss, blocks=blocks, samples=case.batch, tokens=tokens, batches=batches,
         seed=case.seed,
     )  # fmt: skip
 

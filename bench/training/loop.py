@@ -17,6 +17,7 @@ from bench import accumulation, watches
 from bench.attaching import Attached, attach_planned
 from bench.case import Plan
 from bench.curves import Curves, Point
+from bench.evaluation import judged
 from bench.training.checkpoint import Checkpoints, Progress, Trained
 from bench.training.optimizers import set_learning_rate
 from bench.training.schedule import learning_rate
@@ -124,7 +125,7 @@ class _Run:
         batch = workload.batches(progress.step)
         set_learning_rate(workload.optimizer, learning_rate(recipe, progress.step + 1))
         losses: list[Tensor] = []
-        with self._trainee.judged() as right:
+        with judged(workload.model) as right:
             accumulation.backward(
                 workload, batch, forwarded=lambda part, loss: losses.append(loss.detach() * part.share)
             )
@@ -166,7 +167,8 @@ class _Run:
 
     def _evaluate(self) -> list[Found]:
         progress = self._progress
-        loss, accuracy = self._trainee.evaluate(self._recipe.eval_batches)
+        score = self._trainee.evaluate(self._recipe.eval_batches)
+        loss, accuracy = score.loss, score.accuracy
         progress.validation_loss, progress.validation_accuracy = loss, accuracy
         progress.best_validation_loss = _best(min, progress.best_validation_loss, loss)
         progress.best_validation_accuracy = _best(max, progress.best_validation_accuracy, accuracy)

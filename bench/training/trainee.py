@@ -3,19 +3,15 @@ out beside it."""
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from bdia.backprop import rng
-from bench import batches, models
+from bench import evaluation, models
 from bench.builders import placed, reference
 from bench.case import Case
+from bench.evaluation import Score
 from bench.recipe import Recipe
 from bench.training.optimizers import optimizer
 from bench.workload import Batch, Workload
@@ -37,40 +33,9 @@ class Trainee:
         for batch in self.validation.held_out(count):
             yield placed.put(self.case, batch)
 
-    def evaluate(self, count: int | None) -> tuple[float | None, float | None]:
-        """Mean loss over the samples of `held_out(count)` in eval mode, and the share of them that is classified right,
-        each None where there is none. Leaves torch's RNG as it is, whatever the model draws."""
-        workload = self.workload
-        loss, right, samples = 0.0, 0, 0
-        workload.model.eval()
-        try:
-            with torch.no_grad(), rng.restored(rng.state_of(workload.device), workload.device), self.judged() as judged:
-                for batch in self.held_out(count):
-                    rows = batches.rows(batch)
-                    loss += rows * float(workload.loss(workload.model, batch))
-                    samples += rows
-                right = sum(int(one) for one in judged)
-        finally:
-            workload.model.train()
-        mean = loss / samples
-        return mean if math.isfinite(mean) else None, right / samples if self.classifies else None
-
-    @contextlib.contextmanager
-    def judged(self) -> Iterator[list[Tensor]]:
-        """Counts, for each forward inside, the samples that are classified right: scalars on the device."""
-        found: list[Tensor] = []
-        if not self.classifies:
-            yield found
-            return
-
-        def judge(module: nn.Module, inputs: tuple[Any, ...], outputs: tuple[Tensor, Tensor]) -> None:
-            found.append((outputs[0].detach().argmax(dim=-1) == inputs[1]).sum())
-
-        hook = self.workload.model.register_forward_hook(judge)
-        try:
-            yield found
-        finally:
-            hook.remove()
+    def evaluate(self, count: int | None) -> Score:
+        """Loss and accuracy over `held_out(count)`."""
+        return evaluation.evaluate(self.workload, self.held_out(count))
 
 
 def build(case: Case, recipe: Recipe) -> Trainee:

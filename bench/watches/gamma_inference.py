@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Final
 
-import torch
-
 import bdia
-from bench import batches
 from bench.batches import Batch
 from bench.case import Case
 from bench.errors import UsageError
+from bench.evaluation import Score
 from bench.watches import Found
-from bench.watches.outputs import outputs_of, right
 from bench.workload import Workload
 
 GAMMAS: Final = (-0.5, -0.375, -0.25, -0.125, 0.0, 0.125, 0.25, 0.375, 0.5)
-
-
-class _Score:
-    """Mean loss and accuracy over batches, by sample."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        self._loss = 0.0
-        self._right: int | None = 0
-
-    def add(self, workload: Workload, batch: Batch) -> None:
-        """The forward of one batch in eval mode."""
-        samples = batches.rows(batch)
-        with torch.no_grad(), outputs_of(workload.model) as outputs:
-            self._loss += samples * float(workload.loss(workload.model, batch))
-        answers = right(outputs, batch)
-        self._right = None if self._right is None or answers is None else self._right + answers
-        self.samples += samples
-
-    @property
-    def loss(self) -> float | None:
-        """None where it is not finite."""
-        mean = self._loss / self.samples
-        return mean if math.isfinite(mean) else None
-
-    @property
-    def accuracy(self) -> float | None:
-        """None of a model that gives its samples no class."""
-        return None if self._right is None else self._right / self.samples
 
 
 def look(workload: Workload, case: Case, held_out: Iterable[Batch]) -> list[Found]:
@@ -56,7 +23,7 @@ def look(workload: Workload, case: Case, held_out: Iterable[Batch]) -> list[Foun
     Raises: UsageError without a batch.
     """
     model = workload.model.eval()
-    plain, kept = _Score(), {gamma: _Score() for gamma in GAMMAS}
+    plain, kept = Score(), {gamma: Score() for gamma in GAMMAS}
     for batch in held_out:
         plain.add(workload, batch)
         for gamma, score in kept.items():
