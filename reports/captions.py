@@ -100,7 +100,7 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "accuracy-memory": (
         "What each arm reaches in the end, mean and one sample deviation over seeds, against the peak memory of a "
-        "step.",
+        "step. Arms with the same memory are drawn side by side.",
         ("validation_accuracy", "validation_loss", "peak_bytes"),
     ),
     "fig1-trained": (

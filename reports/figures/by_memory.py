@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
@@ -13,6 +14,9 @@ from reports.figures.labels import legend_above, plain_log_ticks
 
 NEEDS: Final = "two or more arms with a validation score and the peak memory of a step"
 LABELS: Final = {"validation_accuracy": "validation accuracy (%)", "validation_loss": "validation loss"}
+_SAME: Final = 0.015
+"""Memory that differs by a smaller share is drawn as the same."""
+_STEP: Final = 1.025
 _SCHEMA: Final = {
     "arm": "string", "method": "string", "of": "string", "peak_bytes": "Int64", "activation_bytes": "Int64",
     "seeds": "Int64", "mean": "Float64", "deviation": "Float64",
@@ -53,10 +57,10 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     looks = curves.looks_of(points)
     factor = curves.factor_of(field)
     with style.axes(ax) as ax:
-        for row in points:
+        for row, shift in zip(points, _shifts([row["peak_bytes"] for row in points]), strict=True):
             look = looks[row["arm"]]
             ax.errorbar(
-                row["peak_bytes"] / unit.factor, factor * row["mean"], yerr=factor * (row["deviation"] or 0.0),
+                shift * row["peak_bytes"] / unit.factor, factor * row["mean"], yerr=factor * (row["deviation"] or 0.0),
                 color=look.color, marker=look.marker, linestyle="none", elinewidth=1.0, label=row["arm"],
             )  # fmt: skip
         ax.set_xscale("log")
@@ -69,3 +73,9 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         ax.set_ylabel(LABELS[field])
         legend_above(ax, chosen.setting)
     return ax
+
+
+def _shifts(sizes: Sequence[int]) -> list[float]:
+    """Factors that draw arms with the same memory side by side, so that their bars do not cover one another."""
+    alike = [[other for other, size in enumerate(sizes) if abs(size / one - 1) < _SAME] for one in sizes]
+    return [_STEP ** (same.index(place) - (len(same) - 1) / 2) for place, same in enumerate(alike)]

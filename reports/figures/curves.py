@@ -58,6 +58,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     points = select.required(chosen.numbers, NEEDS)
     names = [name for name in CURVES if any(row["curve"] == name for row in points)]
     looks = looks_of(points)
+    last = max(row["step"] for row in points)
     with style.axes(ax, size(chosen)) as ax:
         for panel, name in zip(panels.beside(ax, len(names), looks, chosen.setting), names, strict=True):
             of = [row for row in points if row["curve"] == name]
@@ -66,6 +67,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
             _limits(panel, of, name)
             panel.set_title(CURVES[name])
             panel.set_xlabel("step")
+            panel.set_xlim(-0.03 * last, 1.03 * last)
             panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.integer(round(value))))
     return ax
@@ -105,7 +107,7 @@ def line(
         [mean - band for mean, band in zip(means, bands, strict=True)],
         [mean + band for mean, band in zip(means, bands, strict=True)],
         color=look.color,
-        alpha=0.2,
+        alpha=0.15,
         linewidth=0,
     )
     every = max(1, math.ceil(len(points) / marks))

@@ -16,10 +16,11 @@ from markupsafe import Markup, escape
 
 from bench.errors import BenchError
 from reports import captions, figures, units
+from reports.arms import arms
 from reports.contents import sheets
-from reports.figures.style import looks
+from reports.figures.style import arm_looks, looks
 from reports.frame import rows_kept
-from reports.html import facts, grid
+from reports.html import facts, grid, trained_cards
 from reports.html.cards import cards
 from reports.html.drawings import Styles, inline
 from reports.html.grid import Grid
@@ -49,7 +50,9 @@ def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
 def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], directory: str) -> str:
     styles = Styles()
     drawn = _figures(frame, styles)
-    bars = {name: styles.name(f"fill: {look.color.lower()}") for name, look in looks(_methods(found)).items()}
+    trained = arms(found)
+    drawn_as = arm_looks([(arm.name, arm.method) for arm in trained]) if trained else looks(_methods(found))
+    bars = {name: styles.name(f"fill: {look.color.lower()}") for name, look in drawn_as.items()}
     environment = jinja2.Environment(
         loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -67,7 +70,7 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         software=", ".join(captions.software(run["environment"])),
         counts=_counts(found),
         verdict=verdict(frame),
-        cards=cards(found),
+        cards=trained_cards.cards(trained) if trained else cards(found),
         bars=bars,
         tables=[grid.cut(sheet) for sheet in sheets(frame, grid.TABLE_ROWS)],
         figures=drawn,
