@@ -197,8 +197,8 @@ def _legend(found: Sequence[Arm], metrics: Sequence[Metric]) -> tuple[str, ...]:
         "as all are evaluated as often",
         "training": "training loss: mean over the steps between the last two evaluations, in training mode",
         "peak": f"peak, activ.: of one step in a fresh process; vs first is over {first.name if first else ''}'s",
-        "epoch": "epoch: as it was trained, one arm after another; rates in paired rounds are `run`'s to measure",
-        "step": "step: the median of each seed, as it was trained; rates in paired rounds are `run`'s to measure",
+        "epoch": "epoch: as it was trained, one arm after another; bdia-bench run measures rates in paired rounds",
+        "step": "step: the median of each seed, as it was trained; bdia-bench run measures rates in paired rounds",
     }
     said = [text for heading, text in lines.items() if heading in headings]
     if {"epoch", "step"} <= headings:

@@ -30,6 +30,8 @@ from reports.verdict import verdict
 
 _LOADER: Final = jinja2.PackageLoader("reports.html", "templates")
 
+_WIDE: Final = 2.0
+
 
 @dataclass(frozen=True)
 class _Figure:
@@ -38,6 +40,8 @@ class _Figure:
     drawing: Markup | None
     """None where it could not be drawn; the caption says why."""
     numbers: Grid
+    wide: bool = False
+    """Whether it is of several panels, and takes the whole width of the page."""
 
 
 def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
@@ -75,6 +79,7 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         tables=[grid.cut(sheet) for sheet in sheets(frame, grid.TABLE_ROWS)],
         figures=drawn,
         failed=grid.failed(found),
+        again="--resume" if trained else "--rerun failed",
         meanings=_meanings(found),
         environment=facts.environment(run["environment"]),
         starts=facts.starts(run),
@@ -97,7 +102,8 @@ def _figures(frame: pd.DataFrame, styles: Styles) -> list[_Figure]:
             drawn.append(_Figure(name, f"{caption} It is not drawn: {error}", None, numbers))
             continue
         element = inline(svg, f"{name}-", name, f"{caption} Its numbers are in a table below.", styles)
-        drawn.append(_Figure(name, caption, Markup(element), numbers))
+        width, height = figures.FIGURES[name].size(plot)
+        drawn.append(_Figure(name, caption, Markup(element), numbers, wide=width > _WIDE * height))
     return drawn
 
 

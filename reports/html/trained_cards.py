@@ -20,8 +20,8 @@ def cards(found: Sequence[Arm]) -> tuple[Card, ...]:
     told = (
         _score(subject, found),
         _difference(subject, first, headline(found)),
-        _memory(subject, first, found),
         _time(subject, first),
+        _memory(subject, first, found),
     )
     return tuple(card for card in told if card is not None)
 
