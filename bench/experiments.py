@@ -116,7 +116,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
         values = {**self.layers[form], **arm.values}
         point = {name: axes.check(name, values[name], f"{where}: {name}") for name in AXES if name in values}
         model = _model(point, where)
-        path = _path(values.get("data"), model, data, where)
+        try:
+            path = _path(values.get("data"), model, data)
+        except UsageError as error:
+            spared = form != "small" and self.layers["small"].get("data") is None
+            raise UsageError(f"{where}: {error}{'; --small needs no download' if spared else ''}") from error
         options = {name: values[name] for name in recipe.FIELDS if name in values}
         if steps is not None:
             options["steps"] = steps
@@ -229,7 +233,7 @@ def _model(point: Mapping[str, AxisValue], where: str) -> ModelSpec:
     return found
 
 
-def _path(wanted: object, model: ModelSpec, given: str | None, where: str) -> str | None:
+def _path(wanted: object, model: ModelSpec, given: str | None) -> str | None:
     """The data to train on: what is given or, where an experiment is about a certain set, what is called so below it.
 
     Raises: UsageError, with the layout that is expected, where it is not there.
@@ -239,12 +243,9 @@ def _path(wanted: object, model: ModelSpec, given: str | None, where: str) -> st
         splits.check(model.input, given)
         return given
     if wanted not in splits.known():
-        raise UsageError(f"{where}: data {axes.shown(wanted)}{axes.suggest(str(wanted), splits.known())}")
+        raise UsageError(f"data {axes.shown(wanted)}{axes.suggest(str(wanted), splits.known())}")
     path = splits.below(str(wanted), given)
-    try:
-        splits.require(str(wanted), model.input, path)
-    except UsageError as error:
-        raise UsageError(f"{where}: {error}; or train another form, or other arms by --arms") from error
+    splits.require(str(wanted), model.input, path)
     splits.check(model.input, path)
     return path
 

@@ -112,8 +112,8 @@ def known() -> tuple[str, ...]:
 
 
 def below(wanted: str, data: str | None) -> str | None:
-    """`data`, or the folder in it that holds what is `wanted`, where there is one: a place for several sets at once,
-    such as their archives leave behind."""
+    """`data`, or the folder in it that holds what is `wanted`, where there is one: several sets, as their archives leave
+    them, may lie beside each other."""
     if data is None or not Path(data).is_dir():
         return data
     folder = Path(data)
