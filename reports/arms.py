@@ -43,9 +43,9 @@ class Spread:
         return self.mean + (self.deviation or 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
-    """One arm of an experiment. Where it is the same but for the seed, a record is of the same arm."""
+    """One arm of an experiment: the records that are the same but for the seed."""
 
     name: str
     rows: tuple[Row, ...]
@@ -129,9 +129,19 @@ def arms(found: Iterable[Row]) -> list[Arm]:
     return found_arms
 
 
-def reference(found: Sequence[Arm]) -> Arm | None:
-    """The arm that the others are compared with: the first of the plain transformer or, without one, the first."""
-    return next((arm for arm in found if arm.method == REFERENCE), next(iter(found), None))
+def tasks(found: Iterable[Arm]) -> list[list[Arm]]:
+    """The arms by what they are to learn: scores on other data, or of another model, are no match for one another."""
+    groups: dict[Any, list[Arm]] = {}
+    for arm in found:
+        groups.setdefault((arm.first["data"], arm.first["model"]), []).append(arm)
+    return list(groups.values())
+
+
+def reference(found: Sequence[Arm], of: Arm | None = None) -> Arm | None:
+    """The arm that the others are compared with, or that `of` is: of the same task the first of the plain transformer
+    or, without one, the first."""
+    task = next((task for task in tasks(found) if of is None or of in task), [])
+    return next((arm for arm in task if arm.method == REFERENCE), next(iter(task), None))
 
 
 def scored(found: Iterable[Arm]) -> bool:

@@ -121,7 +121,7 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "bits": (
         "What l, the bits behind the binary point, does to training: the score in the end, mean and one sample "
         "deviation over seeds, the largest reconstruction error that was seen, and the least headroom, how many bits "
-        "more would have been exact. Across, the plain transformer. Shaded: no seed was trained to the end.",
+        "more would have been exact. Across, what is not quantised. Shaded: no seed was trained to the end.",
         ("validation_loss", "max_abs_error", "curves"),
     ),
     "gamma": (

@@ -104,8 +104,6 @@ def recipe_line(found: Sequence[Arm]) -> str:
 
 
 def _metrics(found: Sequence[Arm]) -> list[Metric]:
-    first = reference(found)
-
     def score(heading: str, unit: str, field: str, *, factor: float, decimals: int) -> Metric:
         return Metric(
             Column(heading, unit),
@@ -117,6 +115,7 @@ def _metrics(found: Sequence[Arm]) -> list[Metric]:
         scale = units.ByteScale.of(arm.measured[field] for arm in found)
 
         def ratio(arm: Arm) -> float | None:
+            first = reference(found, arm)
             beside = None if first is None else first.measured[field]
             held = arm.measured[field]
             return None if held is None or not beside else held / beside
@@ -187,16 +186,20 @@ def _told(value: object) -> str:
     return ", ".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _whose(firsts: Sequence[str]) -> str:
+    return f"{firsts[0]}'s" if len(firsts) == 1 else f"that of {' or '.join(firsts)}, whichever has the same data"
+
+
 def _legend(found: Sequence[Arm], metrics: Sequence[Metric]) -> tuple[str, ...]:
     headings = {one.column.heading for one in metrics}
-    first = reference(found)
+    firsts = {arm.name: None for one in found if (arm := reference(found, one)) is not None}
     chosen = "accuracy" if headline(found) == "validation_accuracy" else "loss"
     several = any(len(arm.rows) > 1 for arm in found)
     lines = {
         "final": f"final, best: validation {chosen} at the end, and the best of all evaluations, which favours nobody "
         "as all are evaluated as often",
         "training": "training loss: mean over the steps between the last two evaluations, in training mode",
-        "peak": f"peak, activ.: of one step in a fresh process; vs first is over {first.name if first else ''}'s",
+        "peak": f"peak, activ.: of one step in a fresh process; vs first is over {_whose(list(firsts))}",
         "epoch": "epoch: as it was trained, one arm after another; bdia-bench run measures rates in paired rounds",
         "step": "step: the median of each seed, as it was trained; bdia-bench run measures rates in paired rounds",
     }

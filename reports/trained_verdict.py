@@ -27,7 +27,7 @@ _BEST: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "
 def verdict(found: Sequence[Arm]) -> str:
     """What there is to say of these arms, sentence after sentence."""
     parts: tuple[Callable[[Sequence[Arm]], str], ...] = (
-        _first, _quantised, _precision, _sizes, _fixed, _rebuilt, _gradients, _failures
+        _first, _quantised, _twins, _precision, _sizes, _fixed, _rebuilt, _gradients, _failures
     )  # fmt: skip
     said = [sentence for part in parts if (sentence := part(found))]
     return " ".join(said) or "Nothing was trained to the end."
@@ -37,9 +37,8 @@ def subject_of(found: Sequence[Arm]) -> Arm | None:
     """The arm that the first sentence is about: BDIA, of several the one with the paper's γ and l, or else the first
     that is not the reference. Never the best of many, which chance alone would flatter. None where none was trained to
     the end."""
-    first = reference(found)
     field = headline(found)
-    done = [arm for arm in found if arm is not first and arm.over_seeds(field) is not None]
+    done = [arm for arm in found if arm is not reference(found, arm) and arm.over_seeds(field) is not None]
     for method in _PREFERRED:
         of = [arm for arm in done if arm.method == method]
         if of:
@@ -85,7 +84,8 @@ def difference(value: float, field: str) -> str:
 
 
 def _first(found: Sequence[Arm]) -> str:
-    first, subject, field = reference(found), subject_of(found), headline(found)
+    subject, field = subject_of(found), headline(found)
+    first = reference(found, subject)
     if first is None or (subject is None and first.over_seeds(field) is None):
         return ""
     arm = subject or first
@@ -124,9 +124,9 @@ def _costs(arm: Arm, first: Arm) -> str:
 
 def _quantised(found: Sequence[Arm]) -> str:
     """What quantisation alone does: the control that the paper's reviewers asked for."""
-    first = reference(found)
     arm = next((arm for arm in found if arm.method == _QUANTISED), None)
-    if first is None or arm is None or arm is subject_of(found):
+    first = reference(found, arm)
+    if first is None or arm is None or arm in (first, subject_of(found)):
         return ""
     one = between(arm, first, "validation_loss")
     if one is None:
@@ -135,6 +135,18 @@ def _quantised(found: Sequence[Arm]) -> str:
     if one.finding == "within the spread" and one.spread is not None:
         gap = gap.replace("within the spread over seeds", f"within the spread over seeds, {units.fixed(one.spread, 4)}")
     return f"Quantised only, the validation loss differs from {first.name}'s by {gap}."
+
+
+def _twins(found: Sequence[Arm]) -> str:
+    """Which arms ended with the same weights, as the same function with exact gradients must."""
+    groups: dict[tuple[tuple[int, str], ...], list[str]] = {}
+    for arm in found:
+        digests = tuple((row["seed"], row["weights_digest"]) for row in arm.ok if row["weights_digest"] is not None)
+        if digests:
+            groups.setdefault(digests, []).append(arm.name)
+    same = [names for names in groups.values() if len(names) > 1]
+    clauses = [f"{_listed(names)} ended with the same weights, bit for bit, for every seed" for names in same]
+    return _sentence(clauses)
 
 
 def _precision(found: Sequence[Arm]) -> str:

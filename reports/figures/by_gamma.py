@@ -43,7 +43,7 @@ def plot(view: select.View) -> select.Plot:
     ]
     if len({row["gamma"] for row in numbers} - {None}) < 2:
         numbers = []
-    return select.Plot(select.numbers(numbers, _SCHEMA))
+    return select.Plot(select.numbers(numbers, _SCHEMA), view.task)
 
 
 def gamma(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -105,7 +105,7 @@ def plot_fixed(view: select.View) -> select.Plot:
     ]
     if len({row["gamma"] for row in numbers}) < 2:
         numbers = []
-    return select.Plot(select.numbers(numbers, _SCHEMA))
+    return select.Plot(select.numbers(numbers, _SCHEMA), view.task)
 
 
 def gamma_inference(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -37,7 +37,7 @@ def plot(view: select.View, name: str) -> select.Plot:
         for one in watched.one_each(watched.series(view.arms, name, blocks=True))
         for (step, block), members in _looks(one.points(blocks=True)).items()
     ]
-    return select.Plot(select.numbers(numbers, SCHEMA))
+    return select.Plot(select.numbers(numbers, SCHEMA), view.task)
 
 
 def fig1_trained(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

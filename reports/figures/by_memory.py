@@ -38,7 +38,7 @@ def plot(view: select.View) -> select.Plot:
         for arm in view.arms
         if arm.measured["peak_bytes"] is not None and (score := arm.over_seeds(field)) is not None
     ]
-    return select.Plot(select.numbers(numbers if len(numbers) > 1 else [], _SCHEMA))
+    return select.Plot(select.numbers(numbers if len(numbers) > 1 else [], _SCHEMA), view.task)
 
 
 def accuracy_memory(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -14,7 +14,6 @@ from reports.arms import Arm
 from reports.figures import curves, panels, select, style, zero
 from reports.figures.by_memory import LABELS
 from reports.figures.labels import mark_missing
-from reports.frame import REFERENCE
 from reports.settings import Row
 
 NEEDS: Final = "arms of one method with two or more l, trained to the end"
@@ -24,25 +23,24 @@ _SCHEMA: Final = {
     "headroom_bits": "Int64",
 }  # fmt: skip
 _HEIGHTS: Final = {"mean": 1.3, "reconstruction_error": 0.7, "headroom_bits": 0.8}
-_PLAIN: Final = (REFERENCE, "standard-quantised")
 
 
 def plot(view: select.View) -> select.Plot:
     """What `bits` shows: a row an arm, its l, the score at the end over seeds, the largest reconstruction error that
-    was seen while training, and the least headroom, in bits: the largest l that would have been exact, less l. The
-    plain transformer has no l. An arm without a seed that ended well is a row with its status."""
+    was seen while training, and the least headroom, in bits: the largest l that would have been exact, less l. What
+    does not quantise has no l. An arm without a seed that ended well is a row with its status."""
     field = arms.headline(view.arms)
     numbers = [_row(arm, field) for arm in view.arms]
     done = [row for row in numbers if row["bits"] is not None and row["mean"] is not None]
     if max((len({row["bits"] for row in done if row["method"] == one["method"]}) for one in done), default=0) < 2:
         numbers = []
     numbers.sort(key=lambda row: row["bits"] or 0)
-    return select.Plot(select.numbers(numbers, _SCHEMA))
+    return select.Plot(select.numbers(numbers, _SCHEMA), view.task)
 
 
 def bits(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """Draws loss, reconstruction error and headroom against l in the place of `ax` or into a new figure, a panel each;
-    the plain transformer is a line across. Returns the axes, the frame of the panels.
+    what does not quantise is a line across. Returns the axes, the frame of the panels.
 
     Raises: UsageError where there are no two l."""
     return draw(plot(select.View(frame)), ax)
@@ -105,8 +103,8 @@ def _shown(points: Sequence[Row]) -> list[str]:
 
 
 def _looks(points: Sequence[Row]) -> dict[str, style.Look]:
-    """The look of each method that is drawn."""
-    return style.looks({row["method"] for row in points if row["bits"] is not None or row["method"] in _PLAIN})
+    """The look of each method."""
+    return style.looks({row["method"] for row in points})
 
 
 def _scores(ax: Axes, points: Sequence[Row], looks: dict[str, style.Look], factor: float) -> None:

@@ -42,7 +42,7 @@ def plot(view: select.View) -> select.Plot:
         for arm in view.arms
         for step, value in intervals(arm, name)
     ]
-    return select.Plot(select.numbers(numbers, SCHEMA))
+    return select.Plot(select.numbers(numbers, SCHEMA), view.task)
 
 
 def curves(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

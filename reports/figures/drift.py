@@ -31,7 +31,7 @@ def plot(view: select.View) -> select.Plot:
     found = watched.series(view.arms, _ERROR, blocks=False)
     loss = next((name for name in _LOSSES if any(one.arm.points(name) for one in found)), _LOSSES[0])
     numbers = [row for one in found for row in (*_errors(one), *_losses(one, loss))]
-    return select.Plot(select.numbers(numbers, _SCHEMA))
+    return select.Plot(select.numbers(numbers, _SCHEMA), view.task)
 
 
 def drift(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:

@@ -13,8 +13,8 @@ from reports.trained import PERCENT
 
 def cards(found: Sequence[Arm]) -> tuple[Card, ...]:
     """The cards for these arms. What was not measured has none."""
-    first = reference(found)
-    subject = trained_verdict.subject_of(found) or first
+    subject = trained_verdict.subject_of(found) or reference(found)
+    first = reference(found, subject)
     if subject is None or first is None:
         return ()
     told = (
