@@ -70,9 +70,15 @@ def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -
             note(f"written: {written}")
     elif request.figure is None:
         words = captions.caption(found, run.about) if request.caption else None
-        page.show(found, request.format or "table", words, excerpt.limit(request.rows))
+        page.show(found, request.format or "table", words or _said(request, found), excerpt.limit(request.rows))
     if request.draws:
         _draw(request, found, run, note)
+
+
+def _said(request: Request, found: pd.DataFrame) -> str | None:
+    """Of a training run its sentences: much of what it found has no table."""
+    tabled = request.format in (None, "table")
+    return verdict(found) if tabled and found["experiment"].notna().any() else None
 
 
 def _draw(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:

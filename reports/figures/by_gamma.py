@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from bench.curves import Point
 from reports import arms, units
 from reports.arms import Arm, over
-from reports.figures import curves, select, style
+from reports.figures import by_step, select, style
 from reports.figures.by_memory import LABELS
 from reports.figures.labels import legend_above
 from reports.frame import method_rank
@@ -36,7 +36,7 @@ def plot(view: select.View) -> select.Plot:
             "method": arm.method,
             "of": field,
             "gamma": _size(arm),
-            **curves.numbers_of(score),
+            **by_step.numbers_of(score),
         }
         for arm in view.arms
         if (score := arm.over_seeds(field)) is not None and (arm.first["gamma"] is None or _size(arm) is not None)
@@ -58,7 +58,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     """`gamma` of what `plot` chose."""
     points = select.required(chosen.numbers, NEEDS)
     field = points[0]["of"]
-    factor = curves.factor_of(field)
+    factor = by_step.factor_of(field)
     methods = sorted({row["method"] for row in points}, key=method_rank)
     with style.axes(ax) as ax:
         looks = style.looks(methods)
@@ -98,7 +98,7 @@ def plot_fixed(view: select.View) -> select.Plot:
             "method": arm.method,
             "of": _FIXED[name],
             "gamma": value,
-            **curves.numbers_of(score),
+            **by_step.numbers_of(score),
         }
         for arm in view.arms
         for value, score in over(_last(arm, name), lambda point: point.gamma)
@@ -120,12 +120,12 @@ def draw_fixed(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     """`gamma_inference` of what `plot_fixed` chose."""
     points = select.required(chosen.numbers, NEEDS_FIXED)
     field = points[0]["of"]
-    looks = curves.looks_of(points)
+    looks = by_step.looks_of(points)
     with style.axes(ax) as ax:
         ax.axvline(0, color="0.6", linewidth=0.7)
         for arm, look in looks.items():
             of = [row for row in points if row["arm"] == arm]
-            curves.line(ax, of, look, factor=curves.factor_of(field), along="gamma", marks=21)
+            by_step.line(ax, of, look, factor=by_step.factor_of(field), along="gamma", marks=21)
             ax.plot([], [], color=look.color, marker=look.marker, linestyle=look.line, label=arm)
         # Where there are no lines: below a best accuracy, above a least loss.
         low = field == "validation_accuracy"

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from reports import arms, units
-from reports.figures import curves, select, style
+from reports.figures import by_step, select, style
 from reports.figures.labels import legend_above, plain_log_ticks
 
 NEEDS: Final = "two or more arms with a validation score and the peak memory of a step"
@@ -33,7 +33,7 @@ def plot(view: select.View) -> select.Plot:
             "of": field,
             "peak_bytes": arm.measured["peak_bytes"],
             "activation_bytes": arm.measured["activation_bytes"],
-            **curves.numbers_of(score),
+            **by_step.numbers_of(score),
         }
         for arm in view.arms
         if arm.measured["peak_bytes"] is not None and (score := arm.over_seeds(field)) is not None
@@ -54,8 +54,8 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     points = select.required(chosen.numbers, NEEDS)
     field = points[0]["of"]
     unit = units.ByteScale.of(row["peak_bytes"] for row in points)
-    looks = curves.looks_of(points)
-    factor = curves.factor_of(field)
+    looks = by_step.looks_of(points)
+    factor = by_step.factor_of(field)
     with style.axes(ax) as ax:
         for row, shift in zip(points, _shifts([row["peak_bytes"] for row in points]), strict=True):
             look = looks[row["arm"]]

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from reports import arms
 from reports.arms import Arm
-from reports.figures import curves, panels, select, style, zero
+from reports.figures import by_step, panels, select, style, zero
 from reports.figures.by_memory import LABELS
 from reports.figures.labels import mark_missing
 from reports.settings import Row
@@ -51,7 +51,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     points = select.required(chosen.numbers, NEEDS)
     shown = _shown(points)
     looks = _looks(points)
-    factor = curves.factor_of(points[0]["of"])
+    factor = by_step.factor_of(points[0]["of"])
     with style.axes(ax, size(chosen)) as ax:
         found = dict(
             zip(shown, panels.stacked(ax, [_HEIGHTS[name] for name in shown], looks, chosen.setting), strict=True)
@@ -93,7 +93,7 @@ def _row(arm: Arm, field: str) -> dict[str, Any]:
         "reconstruction_error": max((value for value in errors if value is not None), default=None),
         "largest_bits": round(min(largest)) if largest else None,
         "headroom_bits": round(min(largest)) - of if largest and of is not None else None,
-        **({"seeds": 0, "mean": None, "deviation": None} if score is None else curves.numbers_of(score)),
+        **({"seeds": 0, "mean": None, "deviation": None} if score is None else by_step.numbers_of(score)),
     }
 
 

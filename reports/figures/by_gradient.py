@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from reports import units, watched
-from reports.figures import by_look, curves, panels, select, style, zero
+from reports.figures import by_look, by_step, panels, select, style, zero
 from reports.settings import Row
 from reports.watched import Series
 
@@ -45,15 +45,15 @@ def drift(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
 def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
     """`drift` of what `plot` chose."""
     points = select.required(chosen.numbers, NEEDS)
-    looks = curves.looks_of(points)
+    looks = by_step.looks_of(points)
     names = [name for name in _LOSSES if any(row["curve"] == name for row in points)]
     with style.axes(ax, size(chosen)) as ax:
         above, *below = panels.stacked(ax, _HEIGHTS[: 1 + len(names)], looks, chosen.setting)
         _draw_errors(above, [row for row in points if row["curve"] == _ERROR], looks)
         for panel, name in zip(below, names, strict=True):
             for arm, look in looks.items():
-                curves.line(panel, [row for row in points if row["curve"] == name and row["arm"] == arm], look)
-            panel.set_ylabel(curves.CURVES[name])
+                by_step.line(panel, [row for row in points if row["curve"] == name and row["arm"] == arm], look)
+            panel.set_ylabel(by_step.CURVES[name])
         lowest = (above, *below)[-1]
         lowest.set_xlabel("step")
         lowest.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -63,7 +63,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
 
 def size(chosen: select.Plot) -> tuple[float, float]:
     """Inches: higher than a single panel."""
-    looks = curves.looks_of(select.required(chosen.numbers, NEEDS))
+    looks = by_step.looks_of(select.required(chosen.numbers, NEEDS))
     return style.COLUMN[0], 1.4 * style.COLUMN[1] + panels.legend_inches(looks, style.COLUMN[0], chosen.setting)
 
 
@@ -111,6 +111,6 @@ def _losses(one: Series, name: str) -> list[dict[str, Any]]:
     return [
         {"curve": name, "arm": one.label, "method": one.method, "step": step, "not_finite": 0}
         | empty
-        | curves.numbers_of(value)
-        for step, value in (curves.intervals(one.arm, name) if one.own else ())
+        | by_step.numbers_of(value)
+        for step, value in (by_step.intervals(one.arm, name) if one.own else ())
     ]
