@@ -19,7 +19,7 @@ from bdia.errors import HeadroomError, ReconstructionError
 from bench import limits, resolve, timing
 from bench.attaching import attach_planned
 from bench.case import Plan
-from bench.curves import Curves
+from bench.curves import Curves, Point
 from bench.diagnosis import diagnosis
 from bench.meters.gradients import measure_gradients
 from bench.meters.loss import measure_loss
@@ -225,15 +225,20 @@ def _train(member: int, plan: Plan, job: Job, tell: Callable[[Event], None]) -> 
     """An arm of an experiment at one seed, to its end."""
     assert job.directory is not None
     assert job.fingerprint is not None
-    fields: Fields = {}
+    steps = 0
+
+    def hear(step: int, points: list[Point]) -> None:
+        nonlocal steps
+        steps = step
+        tell(Stepped(member, step, points))
+
     try:
         with Curves(Path(job.directory)) as curves:
-            fields, note = loop.train(
-                plan, folders.folder(Path(job.directory), plan.case), curves, job.fingerprint,
-                lambda step, points: tell(Stepped(member, step, points)),
-            )  # fmt: skip
+            place = folders.folder(Path(job.directory), plan.case)
+            fields, note = loop.train(plan, place, curves, job.fingerprint, hear)
     except Exception as error:  # whatever a model or a method raises is a row
-        return Finished(member, fields, *diagnosis(error))
+        status, message = diagnosis(error)
+        return Finished(member, {"trained_steps": steps}, status, f"after {counted(steps, 'step')}: {message}")
     return Finished(member, fields, "ok", note)
 
 

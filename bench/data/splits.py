@@ -112,17 +112,30 @@ def known() -> tuple[str, ...]:
 
 
 def below(wanted: str, data: str | None) -> str | None:
-    """`data`, or the folder in it that holds what is `wanted`, where there is one: several sets, as their archives leave
-    them, may lie beside each other."""
+    """`data`, or the folder in it that holds what is `wanted`: several sets may lie beside each other, as their
+    archives leave them.
+
+    Raises: UsageError where there are other sets in it, and not this one.
+    """
     if data is None or not Path(data).is_dir():
         return data
     folder = Path(data)
     with readable(folder):
-        for place in (folder, *sorted(inner for inner in folder.iterdir() if inner.is_dir())):
-            layout = cifar.layout_of(place)
-            if wanted == (NANOGPT if nanogpt.is_folder(place) else None if layout is None else layout.name):
-                return str(place)
-    return data
+        held = {_held(place): place for place in sorted(folder.iterdir(), reverse=True) if place.is_dir()}
+        if _held(folder) is not None or not held.keys() - {None}:
+            return data
+    if wanted not in held:
+        others = ", ".join(name for name in held if name is not None)
+        raise UsageError(f"data {data!r} holds {others} and no {wanted}: expected {_layouts()[wanted]}")
+    return str(held[wanted])
+
+
+def _held(folder: Path) -> str | None:
+    """What a folder holds, by name."""
+    if nanogpt.is_folder(folder):
+        return NANOGPT
+    layout = cifar.layout_of(folder)
+    return None if layout is None else layout.name
 
 
 def image_count(data: str | None, split: Split) -> int:

@@ -80,7 +80,11 @@ class _Run:
         recipe = self._recipe
         self._begin()
         while self._progress.step < recipe.steps and not self._lost:
-            self._step()
+            try:
+                self._step()
+            except Exception:
+                self._say([])  # how far it came
+                raise
             step, last = self._progress.step, self._progress.step == recipe.steps
             looks = last or step % recipe.eval_every == 0
             watches = bool(self._training.watch) and (last or step % self._watch_every == 0)
