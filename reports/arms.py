@@ -43,9 +43,9 @@ class Spread:
         return self.mean + (self.deviation or 0.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
-    """One arm of an experiment. Where it is the same but for the seed, a record is of the same arm."""
+    """One arm of an experiment: the records that are the same but for the seed."""
 
     name: str
     rows: tuple[Row, ...]
@@ -62,7 +62,7 @@ class Arm:
     @property
     def ok(self) -> tuple[Row, ...]:
         """The seeds that were trained to the end."""
-        return tuple(row for row in self.rows if row["status"] == "ok")
+        return tuple(row for row in self.rows if ended(row) == "ok")
 
     def over_seeds(self, of: str | Callable[[Row], float | None]) -> Spread | None:
         """A field, or what is made of a row, over the seeds that were trained to the end and have it; None where none
@@ -77,7 +77,7 @@ class Arm:
     @cached_property
     def measured(self) -> Row:
         """The seed whose memory was measured, the first."""
-        return next((row for row in self.ok if row["peak_bytes"] is not None), self.first)
+        return next((row for row in self.rows if row["peak_bytes"] is not None), self.first)
 
     @cached_property
     def _points(self) -> dict[str, list[Point]]:
@@ -95,6 +95,17 @@ class Arm:
     def curve(self, name: str) -> list[tuple[int, Spread]]:
         """A curve over seeds: step by step the finite values that there are."""
         return over(self.points(name), lambda point: point.step)
+
+
+def ended(row: Row) -> str:
+    """How training ended: as the record says, or `diverged` where its loss ceased to be finite before the last step."""
+    early = row["status"] == "ok" and row["trained_steps"] is not None and row["trained_steps"] < row["train_steps"]
+    return "diverged" if early else str(row["status"])
+
+
+def as_cases(found: Iterable[Arm]) -> list[Row]:
+    """A row an arm, that whose memory was measured, by the name of the arm in place of its method's."""
+    return [{**arm.measured, "method": arm.name, "arm": None} for arm in found]
 
 
 def arms(found: Iterable[Row]) -> list[Arm]:
@@ -118,9 +129,19 @@ def arms(found: Iterable[Row]) -> list[Arm]:
     return found_arms
 
 
-def reference(found: Sequence[Arm]) -> Arm | None:
-    """The arm that the others are compared with: the first of the plain transformer or, without one, the first."""
-    return next((arm for arm in found if arm.method == REFERENCE), next(iter(found), None))
+def tasks(found: Iterable[Arm]) -> list[list[Arm]]:
+    """The arms by what they are to learn: scores on other data, or of another model, are no match for one another."""
+    groups: dict[Any, list[Arm]] = {}
+    for arm in found:
+        groups.setdefault((arm.first["data"], arm.first["model"]), []).append(arm)
+    return list(groups.values())
+
+
+def reference(found: Sequence[Arm], of: Arm | None = None) -> Arm | None:
+    """The arm that the others are compared with, or that `of` is: of the same task the first of the plain transformer
+    or, without one, the first."""
+    task = next((task for task in tasks(found) if of is None or of in task), [])
+    return next((arm for arm in task if arm.method == REFERENCE), next(iter(task), None))
 
 
 def scored(found: Iterable[Arm]) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from bench import gamma, words
 from reports import settings, units
-from reports.arms import Arm, Spread, scored
+from reports.arms import Arm, Spread, scored, tasks
 from reports.frame import REFERENCE
 from reports.literature import BY_EXPERIMENT, Published, Quantity
 from reports.sheets import Cell, Column, Line, Sheet, cell, superscript
@@ -26,14 +27,14 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
         return None
     by_gamma = experiment == "gamma"
     columns = list(dict.fromkeys(name for one in published for name in one.values))
-    chosen = {name: _arm(found, name, by_gamma=by_gamma) for name in columns}
+    chosen = [{name: _arm(task, name, by_gamma=by_gamma) for name in columns} for task in tasks(found)]
     lines: list[Line] = []
     notes: dict[str, int] = {}
     for quantity in dict.fromkeys(one.quantity for one in published):
         rows = [one for one in published if one.quantity == quantity]
         for number, one in enumerate(rows):
             lines.append(Line(_published(one, columns, notes), opens=not number))
-        lines.append(Line(_measured(quantity, columns, chosen, notes)))
+        lines += [Line(_measured(quantity, columns, one, notes)) for one in chosen if any(one.values())]
     return Sheet(
         title=f"{NAME} · {experiment}",
         columns=(
@@ -41,7 +42,7 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
             Column("from", numeric=False),
             Column("on", numeric=False),
             *(Column(_heading(name, by_gamma=by_gamma)) for name in columns),
-            Column("last", "− first"),
+            Column("last", "vs first"),
         ),
         lines=tuple(lines),
         keys=1,
@@ -146,7 +147,7 @@ def _on(quantity: Quantity, arms: Sequence[Arm]) -> str:
     if quantity == "peak":
         return f"batch {', '.join(map(units.integer, batches))}"
     data = {arm.first["data"] for arm in arms} - {None}
-    return ", ".join(sorted(map(str, data))) or ("digits" if scored(arms) else "library text")
+    return ", ".join(sorted(Path(path).name for path in data)) or ("digits" if scored(arms) else "library text")
 
 
 def _setting(arms: Sequence[Arm]) -> str:
@@ -170,6 +171,6 @@ def _setting(arms: Sequence[Arm]) -> str:
 _LEGEND: Final = (
     "published: as others have published it, and not measured here; where the setting is another, compare differences "
     "and ratios, not the numbers",
-    "last − first: in points of accuracy; of memory and time the ratio",
+    "last vs first: of accuracy the difference in points, of memory and time the ratio",
     "v2 of the paper: second-hand, from reviews of it that agree with one another; its MB are as it says",
 )

@@ -26,10 +26,10 @@ _TONES: Final[Mapping[str, Tone]] = {"same weights": "good", "same": "good", "on
 def compared(found: Sequence[Arm]) -> list[tuple[Arm, str, Difference]]:
     """Each arm but the reference, each field that tells how good it is at the end, and how far it lies from the
     reference's."""
-    first = reference(found)
     fields = ("validation_accuracy", "validation_loss") if scored(found) else ("validation_loss",)
     differences = []
     for arm in found:
+        first = reference(found, arm)
         if first is None or arm is first:
             continue
         for field in fields:
@@ -49,16 +49,20 @@ def between(arm: Arm, other: Arm, field: str) -> Difference | None:
 def sheet(found: Sequence[Arm]) -> Sheet | None:
     """A row an arm and field; None where there is nothing to compare."""
     differences = compared(found)
-    first = reference(found)
-    if not differences or first is None:
+    if not differences:
         return None
+    firsts = {arm: reference(found, arm) for arm, _, _ in differences}
+    names = list(dict.fromkeys(first.name for first in firsts.values() if first is not None))
+    told = len(names) > 1
     lines: list[Line] = []
     before: Arm | None = None
     for arm, field, one in differences:
-        lines.append(Line((Cell(arm.name), *_cells(field, one)), opens=arm is not before))
+        against = [Cell(first.name)] if told and (first := firsts[arm]) is not None else []
+        lines.append(Line((Cell(arm.name), *against, *_cells(field, one)), opens=arm is not before))
         before = arm
     columns = (
         Column("arm", numeric=False),
+        *([Column("against", numeric=False)] if told else []),
         Column("of", numeric=False),
         Column("n"),
         Column("difference", "(95% interval)"),
@@ -69,18 +73,18 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
         Column("finding", numeric=False),
     )
     return Sheet(
-        title=f"{NAME} · against {first.name}",
+        title=NAME if told else f"{NAME} · against {names[0]}",
         columns=columns,
         lines=tuple(lines),
-        keys=1,
-        labels=2,
-        legend=_LEGEND,
+        keys=1 + told,
+        labels=2 + told,
+        legend=_LEGEND + (("accuracy: in points",) if scored(found) else ()),
         name=NAME,
     )
 
 
 _LEGEND: Final = (
-    "test: Welch's t-test of the values at the end, two-sided, at 0.05; n: seeds of either arm; accuracy in points",
+    "test: Welch's t-test of the values at the end, two-sided, at 0.05; n: seeds of either arm",
     "spread: sample deviation over seeds, pooled; within the spread: the means lie no further apart than that",
     "p by seed: paired t-test; one seed is the same initial weights and the same batches in every arm",
     "not told apart: further than the spread, but p is not under 0.05; with n = 3 a test sees large differences alone",

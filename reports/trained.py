@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reports import settings, units
-from reports.arms import Arm, Spread, headline, reference, scored, spread
+from reports.arms import Arm, Spread, ended, headline, reference, scored, spread
 from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell
 
 NAME: Final = "training"
@@ -74,7 +74,7 @@ def sheet(found: Sequence[Arm]) -> Sheet | None:
 def seeds_cell(arm: Arm, notes: Notes) -> Cell:
     """How many seeds were trained to the end; those that were not are counted by how they ended."""
     marks = {notes.mark(row): None for row in arm.rows}
-    ends = Counter(row["status"] for row in arm.rows if row["status"] != "ok")
+    ends = Counter(ended(row) for row in arm.rows if ended(row) != "ok")
     said = ", ".join(f"{number} {status}" for status, number in ends.items())
     text = " ".join([units.integer(len(arm.ok)), f"({said})" if said else "", *marks])
     return Cell(" ".join(text.split()), "bad" if said else "plain", value=len(arm.ok))
@@ -104,8 +104,6 @@ def recipe_line(found: Sequence[Arm]) -> str:
 
 
 def _metrics(found: Sequence[Arm]) -> list[Metric]:
-    first = reference(found)
-
     def score(heading: str, unit: str, field: str, *, factor: float, decimals: int) -> Metric:
         return Metric(
             Column(heading, unit),
@@ -117,6 +115,7 @@ def _metrics(found: Sequence[Arm]) -> list[Metric]:
         scale = units.ByteScale.of(arm.measured[field] for arm in found)
 
         def ratio(arm: Arm) -> float | None:
+            first = reference(found, arm)
             beside = None if first is None else first.measured[field]
             held = arm.measured[field]
             return None if held is None or not beside else held / beside
@@ -187,18 +186,22 @@ def _told(value: object) -> str:
     return ", ".join(map(_told, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _whose(firsts: Sequence[str]) -> str:
+    return f"{firsts[0]}'s" if len(firsts) == 1 else f"that of {' or '.join(firsts)}, whichever has the same data"
+
+
 def _legend(found: Sequence[Arm], metrics: Sequence[Metric]) -> tuple[str, ...]:
     headings = {one.column.heading for one in metrics}
-    first = reference(found)
+    firsts = {arm.name: None for one in found if (arm := reference(found, one)) is not None}
     chosen = "accuracy" if headline(found) == "validation_accuracy" else "loss"
     several = any(len(arm.rows) > 1 for arm in found)
     lines = {
         "final": f"final, best: validation {chosen} at the end, and the best of all evaluations, which favours nobody "
         "as all are evaluated as often",
         "training": "training loss: mean over the steps between the last two evaluations, in training mode",
-        "peak": f"peak, activ.: of one step in a fresh process; vs first is over {first.name if first else ''}'s",
-        "epoch": "epoch: as it was trained, one arm after another; rates in paired rounds are `run`'s to measure",
-        "step": "step: the median of each seed, as it was trained; rates in paired rounds are `run`'s to measure",
+        "peak": f"peak, activ.: of one step in a fresh process; vs first is over {_whose(list(firsts))}",
+        "epoch": "epoch: as it was trained, one arm after another; bdia-bench run measures rates in paired rounds",
+        "step": "step: the median of each seed, as it was trained; bdia-bench run measures rates in paired rounds",
     }
     said = [text for heading, text in lines.items() if heading in headings]
     if {"epoch", "step"} <= headings:

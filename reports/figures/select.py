@@ -13,7 +13,7 @@ from bench import gamma
 from bench.case import METHOD_AXES, WHOLE
 from bench.errors import UsageError
 from reports import settings
-from reports.arms import Arm, arms
+from reports.arms import Arm, arms, tasks
 from reports.frame import AXES
 from reports.frame import rows as rows_of
 from reports.settings import Row
@@ -41,7 +41,14 @@ class View:
         found = rows_of(frame)
         self.rows: Sequence[Row] = [row for row in found if row["experiment"] is None]
         """Those of cases that were measured, and not trained."""
-        self.arms: Sequence[Arm] = arms(found)
+        groups = tasks(arms(found))
+        self.arms: Sequence[Arm] = max(groups, key=len, default=[])
+        """Those of a training run that have the same to learn: of several tasks, those of the one with the most."""
+        chosen, every = (
+            [row for arm in some for row in arm.rows] for some in (self.arms, [a for g in groups for a in g])
+        )
+        self.task = settings.picked(chosen, every) if len(groups) > 1 else ""
+        """Which of several tasks that is, in words."""
         self.points: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             self.points.setdefault(_POINT(row), []).append(row)
