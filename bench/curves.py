@@ -50,7 +50,7 @@ class Curves:
         """Raises: OSError where they cannot be written."""
         self._file = os.open(directory / CURVES, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            files.end_line(self._file)
+            files.end_line(self._file, _is_point)
         except BaseException:
             os.close(self._file)
             raise
@@ -101,6 +101,14 @@ def read(directory: Path) -> list[Point]:
         with contextlib.suppress(*UNREADABLE):
             found.append(_POINT.decode(line))
     return latest(found)
+
+
+def _is_point(line: bytes) -> bool:
+    try:
+        _POINT.decode(line)
+    except UNREADABLE:
+        return False
+    return True
 
 
 _POINT: Final = msgspec.json.Decoder(Point)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -55,15 +55,13 @@ def part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def end_line(file: int) -> None:
-    """Makes a file of JSON lines end with a whole one, so that the next does not stick to one that was torn."""
+def end_line(file: int, is_whole: Callable[[bytes], bool]) -> None:
+    """Makes a file of lines end with a whole one, so that the next does not stick to one that was torn."""
     content = os.pread(file, os.fstat(file).st_size, 0)
     if not content or content.endswith(b"\n"):
         return
     start = content.rfind(b"\n") + 1
-    try:
-        json.loads(content[start:])
-    except (ValueError, RecursionError):
-        os.ftruncate(file, start)
-    else:
+    if is_whole(content[start:]):
         write(file, b"\n")
+    else:
+        os.ftruncate(file, start)

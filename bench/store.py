@@ -70,7 +70,7 @@ class Store:
             self._older = {record.case(): record.fingerprint for record in stored.records}
             if resume and not self._records:
                 self.messages = [*self.messages, f"nothing to go on with in {directory}: starting afresh"]
-            files.end_line(self._file)
+            files.end_line(self._file, _is_record)
             self._latest = msgspec.structs.replace(run, arguments=private.arguments(run.arguments))
             self._earlier = earlier if self._records else None
             self.run = self._earlier or self._latest
@@ -270,3 +270,11 @@ def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
             f"--out {str(directory)!r} holds a run of suite {earlier.suite}, not {run.suite}; give another --out"
         )
     return earlier
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line, type=Record)
+    except UNREADABLE:
+        return False
+    return True
