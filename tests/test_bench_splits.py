@@ -467,12 +467,15 @@ def test_images_are_counted_without_reading_them(tmp_path: Path) -> None:
 
 
 def test_one_place_may_hold_several_sets(tmp_path: Path) -> None:
-    """Of a folder with the archives' own folders in it, the one with what is wanted is taken; else what was given."""
+    """Of a folder with the archives' own folders in it, the one with what is wanted is taken; else what was
+    given, unless it holds other sets."""
     ten, hundred = tmp_path / "cifar-10-batches-bin", tmp_path / "cifar-100-binary"
     cifar10(ten)
     hundred.mkdir()
     write_images(hundred / "train.bin", 2, [1], first=0)
     assert splits.below("CIFAR-10", str(tmp_path)) == splits.below("CIFAR-10", str(ten)) == str(ten)
     assert splits.below("CIFAR-100", str(tmp_path)) == str(hundred)
-    assert splits.below("nanoGPT tokens", str(tmp_path)) == str(tmp_path)
+    with pytest.raises(UsageError, match=r"and no nanoGPT tokens: expected a folder with train.bin and val.bin"):
+        splits.below("nanoGPT tokens", str(tmp_path))
+    assert splits.below("CIFAR-10", str(tmp_path / "none")) == str(tmp_path / "none")
     assert splits.below("CIFAR-10", None) is None

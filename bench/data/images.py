@@ -17,11 +17,11 @@ from torch import Tensor
 from bench.data import cifar, order, splits
 from bench.data.augment import Augmentation
 from bench.data.cifar import Cifar
-from bench.data.order import Integers
 from bench.data.splits import Split
 from bench.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 
 SIDE = 32
 DIGIT_SIDE = 8

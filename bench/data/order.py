@@ -1,4 +1,5 @@
-"""In which order samples are drawn, as indices.
+"""In which order samples are drawn, as indices. Imports no torch, and numpy where there is something to draw: how many
+batches there are, a parent asks that starts in no time.
 
 Shapes: B samples a batch, M samples in all.
 """
@@ -7,11 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Integers = npt.NDArray[np.int64]
+    Integers = npt.NDArray[np.int64]
 
 _ORDER = 1
 """Keeps the generator of epoch e apart from that of step e, (seed, step). It must not be 0: NumPy's seeds are filled up
@@ -33,6 +36,8 @@ def epoch_batch(total: int, samples: int, seed: int, step: int) -> Integers:
 def spread(total: int, samples: int, count: int | None) -> Iterator[Integers]:
     """Indices [B] of `count` batches, in order and evenly spread over all samples, none twice; of all of them for None,
     or where there are no more. The last may be smaller."""
+    import numpy as np
+
     wanted = total if count is None else min(total, count * samples)
     chosen = np.arange(wanted) * total // max(1, wanted)
     for start in range(0, wanted, samples):
@@ -41,6 +46,8 @@ def spread(total: int, samples: int, count: int | None) -> Iterator[Integers]:
 
 @functools.lru_cache(maxsize=4)
 def _permutation(total: int, seed: int, epoch: int) -> Integers:
+    import numpy as np
+
     made = np.random.default_rng((seed, epoch, _ORDER)).permutation(total)
     made.flags.writeable = False
     return made
