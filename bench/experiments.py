@@ -23,7 +23,7 @@ import msgspec
 from bench import axes, models, points, recipe, resolve, toml, watches
 from bench.axes import AxisValue
 from bench.case import Case, Measurement, Plan
-from bench.data import order, splits
+from bench.data import splits
 from bench.errors import UsageError
 from bench.models import ModelSpec
 from bench.recipe import Recipe, Training
@@ -281,6 +281,8 @@ def _steps(epochs: object, model: ModelSpec, path: str | None, batch: int, where
         raise UsageError(f"{where}: epochs {axes.shown(epochs)}: expected a number above 0")
     if model.input != "images":
         raise UsageError(f"{where}: epochs {epochs}: {model.name} reads a text at random places; give steps instead")
+    from bench.data import order  # imports NumPy, which takes longer than all else that a list of experiments needs
+
     return max(1, round(epochs * order.batches_an_epoch(splits.image_count(path, "train"), batch)))
 
 
