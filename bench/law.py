@@ -16,8 +16,8 @@ import msgspec
 
 from bdia import distributions
 from bdia.methods import CHECKPOINT, METHODS
+from bench import models
 from bench.case import Case
-from bench.models import MODELS
 
 DEVIATION_BITS: Final = Fraction(1, 100)
 """How far a point may lie off the line: a share of what the blocks add or, if more, of one bit an activation each."""
@@ -107,7 +107,8 @@ def floor_bits(case: Case, stream_dtype: str | None) -> int | None:
         return None
     if method.reversible and (not method.quantised or case.gamma is None):
         return 0
-    if any(model.name == case.model and model.staged for model in MODELS):
+    model = models.of_table(case.model)
+    if model is not None and model.staged:
         return None
     if method.strategy == CHECKPOINT:
         return WIDTHS.get(stream_dtype or "")

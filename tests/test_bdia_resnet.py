@@ -16,8 +16,8 @@ from bdia.errors import AttachError
 from bdia.methods import METHODS, Method
 from bdia.models.resnet import Block, ResNet, ResNetConfig, Transition
 
-ODD = ResNetConfig(channels=2, classes=5, width=8, depth=9, dropout=0.2)
-BATCHNORM = replace(ODD, norm="batch")
+ODD = ResNetConfig(channels=2, classes=5, width=8, depth=9, norm="group", dropout=0.2)
+BATCHNORM = replace(ODD, width=6, norm="batch")
 FLOATING = ("two-stream", "momentum", "leapfrog", "bdia-naive")
 NORMS = pytest.mark.parametrize("config", [ODD, BATCHNORM], ids=lambda config: config.norm)
 
@@ -129,7 +129,7 @@ def test_dropout_acts_in_training_only() -> None:
         ({"depth": 0}, "depth=0 is not a size"),
         ({"depth": 8}, "depth=8 is no multiple of 3"),
         ({"width": 12}, "width=12 is no multiple of 8"),
-        ({"norm": "layer"}, "norm='layer': expected 'group' or 'batch'"),
+        ({"norm": "layer"}, "norm='layer': expected 'batch' or 'group'"),
         ({"dropout": 1.0}, r"dropout=1\.0 is not a probability"),
     ],
 )

@@ -5,26 +5,28 @@ and 4D channels. What lies between two stages changes x's shape, and so is no su
 original a block whose shortcut is a strided 1×1 convolution. Each stage is a chain for `bdia.attach`; stem,
 transitions and head are stored as ever.
 
-The norm is group norm, not the original's batch norm. Batch norm is exact here too, and can be chosen: a block's rerun
-has the whole batch again, so its statistics, and updates the running ones no second time. But those are gathered of x_k
-as BDIA draws it, and used on the plain model's, which varies less: eval mode is then another function than training
-promised, the disharmony known of dropout with batch norm (Li et al., arXiv 1801.05134). γ is drawn by sample, too, and
-through the batch's statistics each would reach all others; and a batch could not be cut into micro-batches.
+The norm is the original's batch norm. It is as exact as any: a block's rerun has the whole batch again, so its
+statistics, and updates the running ones no second time. Two things come with it. Its running statistics are gathered of
+x_k as BDIA draws it and used on the plain model's, which varies otherwise, as with dropout (Li et al.,
+arXiv 1801.05134): once detached, `torch.optim.swa_utils.update_bn` gathers them anew. And a batch cannot be cut into
+micro-batches. Group norm, the other choice, has neither trouble.
 
 Shapes: B batch, C channels of the image, S its side, D width of the first stage, K classes; x of a stage [B, c, s, s].
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 STAGES = 3
 GROUP_WIDTH = 8
-"""Channels that group norm takes together: D is a multiple of it."""
+"""Channels that group norm takes together, where that is the norm: D is a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class ResNetConfig:
     """D, channels of the first stage; 2D and 4D in the others."""
     depth: int = 9
     """Blocks that keep x's shape, of all stages together, each as many; the transitions come on top."""
-    norm: Literal["group", "batch"] = "group"
+    norm: Literal["batch", "group"] = "batch"
     dropout: float = 0.0
     """Between the two convolutions of a block, as in wide ResNets."""
 
@@ -51,8 +53,8 @@ class ResNetConfig:
                 raise ValueError(f"{name}={getattr(self, name)} is not a size: expected 1 or more")
         if self.depth % STAGES:
             raise ValueError(f"depth={self.depth} is no multiple of {STAGES}: each stage has as many blocks, change it")
-        if self.norm not in ("group", "batch"):
-            raise ValueError(f"norm={self.norm!r}: expected 'group' or 'batch'")
+        if self.norm not in ("batch", "group"):
+            raise ValueError(f"norm={self.norm!r}: expected 'batch' or 'group'")
         if self.norm == "group" and self.width % GROUP_WIDTH:
             raise ValueError(f"width={self.width} is no multiple of {GROUP_WIDTH}, the channels of a group: change it")
         if not 0.0 <= self.dropout < 1.0:
@@ -158,7 +160,12 @@ class ResNet(nn.Module):
         return logits, F.cross_entropy(logits.float(), labels)
 
     def _initialise(self) -> None:
-        """He's initial weights for convolutions: what a ReLU follows keeps its variance."""
+        """He's initial weights for convolutions; what writes to the stream is smaller by √N, as N residuals add up.
+        Without that the stream grows with depth, and γ's noise with it."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        for module in self.modules():
+            if isinstance(module, Block):
+                with torch.no_grad():
+                    module.conv_2.weight.mul_(1 / math.sqrt(self.config.depth))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
@@ -13,8 +14,12 @@ from bench.builders import placed, reference
 from bench.case import Case
 from bench.evaluation import Score
 from bench.recipe import Recipe
+from bench.training import statistics
 from bench.training.optimizers import optimizer
 from bench.workload import Batch, Workload
+
+GATHERED: Final = 16
+"""Training batches that batch norm's statistics are gathered of before an evaluation."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Trainee:
             yield placed.put(self.case, batch)
 
     def evaluate(self, count: int | None) -> Score:
-        """Loss and accuracy over `held_out(count)`."""
+        """Loss and accuracy over `held_out(count)`, with batch norm's statistics those of the model at inference."""
+        statistics.gather(self.workload, map(self.workload.batches, range(GATHERED)))
         return evaluation.evaluate(self.workload, self.held_out(count))
 
 
