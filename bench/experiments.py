@@ -23,11 +23,13 @@ import msgspec
 from bench import axes, models, points, recipe, resolve, toml, watches
 from bench.axes import AxisValue
 from bench.case import Case, Measurement, Plan
-from bench.data import order, splits
+from bench.data import splits
 from bench.errors import UsageError
 from bench.models import ModelSpec
 from bench.recipe import Recipe, Training
 
+OF: Final = "experiment "
+"""And its name: what a run of an experiment is a run of. It is no suite, so that `run` does not go on with it."""
 Form = Literal["full", "small"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
 
@@ -129,6 +131,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
             options["steps"] = _steps(values["epochs"], model, path, batch, where)
         elif "steps" not in options:
             raise UsageError(f"{where}: no steps: expected a whole number at least 1; set it there, or by --steps")
+        for name, known in (("optimizer", recipe.OPTIMIZERS), ("schedule", recipe.SCHEDULES)):
+            if name in options and options[name] not in known:
+                raise UsageError(
+                    f"{where}: {name} {axes.shown(options[name])}{axes.suggest(str(options[name]), known)}"
+                )
         made = toml.convert(options, Recipe, where)
         options = {name: values[name] for name in _WATCHING if name in values}
         training = toml.convert({"experiment": self.name, "recipe": made, **options}, Training, where)
@@ -274,6 +281,8 @@ def _steps(epochs: object, model: ModelSpec, path: str | None, batch: int, where
         raise UsageError(f"{where}: epochs {axes.shown(epochs)}: expected a number above 0")
     if model.input != "images":
         raise UsageError(f"{where}: epochs {epochs}: {model.name} reads a text at random places; give steps instead")
+    from bench.data import order  # imports NumPy, which takes longer than all else that a list of experiments needs
+
     return max(1, round(epochs * order.batches_an_epoch(splits.image_count(path, "train"), batch)))
 
 

@@ -101,7 +101,7 @@ class Session:
     def _run(self) -> Run:
         own = self.experiment
         return Run(
-            suite=name_of(own), title=own.title, question=own.question, expect=own.expect,
+            suite=experiments.OF + own.name, title=own.title, question=own.question, expect=own.expect,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
             environment=msgspec.to_builtins(self.environment),
             planned=starts.planned(plan.case for plan in self.plans),
@@ -109,14 +109,9 @@ class Session:
 
     def _settings(self) -> Settings:
         return Settings(
-            suite=name_of(self.experiment), environment=session.basis(self.environment),
+            suite=experiments.OF + self.experiment.name, environment=session.basis(self.environment),
             timeout_seconds=self.request.timeout_seconds, threads=THREADS,
         )  # fmt: skip
-
-
-def name_of(experiment: Experiment) -> str:
-    """What its run is a run of: no suite, so that `run` does not go on with it."""
-    return f"experiment {experiment.name}"
 
 
 def prepare(request: Request) -> Session:

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from bench import gamma
 from bench.curves import Point
 from reports import settings
 from reports.frame import AXES, REFERENCE
 from reports.settings import Row
 
+_PAPERS_BITS: Final = (6, 9)
+"""l for GPT-2 and for images."""
 _BUT_THE_SEED: Final = operator.itemgetter(*(axis for axis in AXES if axis != "seed"))
 
 
@@ -102,6 +105,11 @@ def ended(row: Row) -> str:
     """How training ended: as the record says, or `diverged` where its loss ceased to be finite before the last step."""
     early = row["status"] == "ok" and row["trained_steps"] is not None and row["trained_steps"] < row["train_steps"]
     return "diverged" if early else str(row["status"])
+
+
+def usual(arm: Arm) -> tuple[bool, ...]:
+    """A sorting key: how far an arm is what one means by its method, the paper's γ and l."""
+    return arm.name == arm.method, arm.first["gamma"] == gamma.DEFAULT, arm.first["bits"] in _PAPERS_BITS
 
 
 def as_cases(found: Sequence[Arm]) -> list[Row]:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import gamma, words
+from bench import words
 from bench.curves import Point
 from reports import units, watched
-from reports.arms import Arm, Spread, ended, headline, over, reference, scored
+from reports.arms import Arm, Spread, ended, headline, over, reference, scored, usual
 from reports.differences import between
 from reports.seeds import Difference
 from reports.settings import Row
@@ -18,8 +18,6 @@ from reports.watched import Series
 
 _PREFERRED: Final = ("bdia", "bdia-unquantised", "bdia-stored", "bdia-naive")
 """Of which method the first sentence speaks, where it was trained to the end."""
-_PAPERS_BITS: Final = (6, 9)
-"""For GPT-2 and for images."""
 _QUANTISED: Final = "standard-quantised"
 _BEST: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "loss_at_gamma"}
 
@@ -42,7 +40,7 @@ def subject_of(found: Sequence[Arm]) -> Arm | None:
     for method in _PREFERRED:
         of = [arm for arm in done if arm.method == method]
         if of:
-            return max(of, key=_usual)
+            return max(of, key=usual)
     return next(iter(done), None)
 
 
@@ -259,11 +257,6 @@ def _failures(found: Sequence[Arm]) -> str:
     ends = ", ".join(f"{number} {status}" for status, number in Counter(lost).items())
     did = "was" if len(lost) == 1 else "were"
     return f"{len(lost)} of {words.counted(whole, 'seed')} {did} not trained to the end ({ends})."
-
-
-def _usual(arm: Arm) -> tuple[bool, ...]:
-    """How far an arm is what one means by its method."""
-    return arm.name == arm.method, arm.first["gamma"] == gamma.DEFAULT, arm.first["bits"] in _PAPERS_BITS
 
 
 def _best(of: Sequence[Arm], field: str) -> Arm:

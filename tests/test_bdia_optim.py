@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import io
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -351,3 +355,41 @@ def test_it_is_found_in_the_package() -> None:
     """`bdia.SetAdam` is the optimiser."""
     assert bdia.SetAdam is SetAdam
     assert "SetAdam" in bdia.__all__
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("device", "dtype", "within"),
+    [
+        ("cpu", torch.float32, 5e-6),
+        pytest.param("cuda", torch.float32, 5e-6, marks=pytest.mark.gpu),
+        pytest.param("cuda", torch.float64, 1e-12, marks=pytest.mark.gpu),
+    ],
+)
+def test_it_is_the_formula_within_rounding(foreach: bool, device: str, dtype: torch.dtype, within: float) -> None:
+    """In fp32, and by a GPU's kernels for one tensor or for many at once, it stays within rounding of the formula."""
+    mine = [nn.Parameter(one.detach().to(device)) for one in parameters(10, dtype)]
+    theirs = [Formula(one.detach().cpu().numpy(), lr=0.01, weight_decay=0.1) for one in mine]
+    optimizer = SetAdam(mine, lr=0.01, weight_decay=0.1, foreach=foreach)
+    for step in range(20):
+        for place, (one, other) in enumerate(zip(mine, theirs, strict=True)):
+            grad = gradient(one.detach().cpu(), step, place)
+            one.grad = grad.to(device)
+            other.step(grad.numpy())
+        optimizer.step()
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one.detach().cpu().double(), torch.tensor(other.theta), rtol=0, atol=within)
+
+
+def test_the_script_that_times_steps_tells_all_four() -> None:
+    """`scripts/step-times.py` sets both paths of SET-Adam beside both of torch's AdamW."""
+    script = Path(__file__).parent.parent / "scripts" / "step-times.py"
+    command = [sys.executable, str(script), "--layers=1", "--width=8", "--vocab=16", "--rounds=3", "--device=cpu"]
+    environment = os.environ | {"PYTHONPATH": str(script.parent.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *rows = done.stdout.splitlines()
+    assert first == "9,112 parameters in 9 tensors, cpu, 3 rounds"
+    assert [row[:24].rstrip() for row in rows] == [
+        "AdamW, foreach", "AdamW, single tensor", "SET-Adam, foreach", "SET-Adam, single tensor",
+    ]  # fmt: skip

@@ -189,8 +189,8 @@ def test_a_batch_of_training_text_follows_from_seed_and_step() -> None:
 
 
 def test_no_digit_is_in_both_parts() -> None:
-    """The digits that train and those held out are all of them, none twice but where scikit-learn has it twice, and
-    each class is in both, none with more than one and a quarter times its share."""
+    """The digits that train and those held out are all of them, none is in both, and each class is in both with its
+    share, a quarter more or less."""
     train, held, every = (images(None, samples=2000, seed=0, split=split) for split in (*BOTH, "all"))
     (some, labels), (others, held_labels) = next(train.held_out()), next(held.held_out())
     assert (len(some), len(others)) == (train.count, held.count) == (1438, 359)
@@ -301,10 +301,13 @@ def test_an_augmented_batch_has_the_labels_of_the_plain_one() -> None:
 
 
 def test_digits_are_never_mirrored() -> None:
-    """A digit keeps its sense: moved by a pixel of its own at most, it is found again under one of 81 offsets."""
+    """A digit keeps its sense and its squares: it is moved by one pixel of its own at most, to all nine places."""
     plain, moved = (images(None, samples=64, seed=0, split="train", augment=on) for on in (False, True))
-    for one, other in zip(plain.batch(0)[0], moved.batch(0)[0], strict=True):
-        assert not place_of(other, one, torch.full((3, 1, 1), -1.0))[2]
+    places = {
+        place_of(other, one, torch.full((3, 1, 1), -1.0))
+        for one, other in zip(plain.batch(0)[0], moved.batch(0)[0], strict=True)
+    }
+    assert places == {(down, right, False) for down in (0, 4, 8) for right in (0, 4, 8)}
 
 
 def test_a_training_batch_lies_in_torchs_allocator() -> None:
@@ -453,3 +456,23 @@ def test_splits_are_checked_without_torch() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy')))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+def test_images_are_counted_without_reading_them(tmp_path: Path) -> None:
+    """How many images a split has is known before anything runs, and is what batches are drawn from."""
+    ten = cifar10(tmp_path)
+    for source in (None, ten):
+        for split in (*BOTH, "all"):
+            assert splits.image_count(source, split) == images(source, samples=1, seed=0, split=split).count
+
+
+def test_one_place_may_hold_several_sets(tmp_path: Path) -> None:
+    """Of a folder with the archives' own folders in it, the one with what is wanted is taken; else what was given."""
+    ten, hundred = tmp_path / "cifar-10-batches-bin", tmp_path / "cifar-100-binary"
+    cifar10(ten)
+    hundred.mkdir()
+    write_images(hundred / "train.bin", 2, [1], first=0)
+    assert splits.below("CIFAR-10", str(tmp_path)) == splits.below("CIFAR-10", str(ten)) == str(ten)
+    assert splits.below("CIFAR-100", str(tmp_path)) == str(hundred)
+    assert splits.below("nanoGPT tokens", str(tmp_path)) == str(tmp_path)
+    assert splits.below("CIFAR-10", None) is None

@@ -2,7 +2,8 @@
 
 As in the reference configuration of the paper's ViT (kentaroy47/vision-transformers-cifar10), for CIFAR: four pixels
 of black around, a crop of the image's own size, and a left-right flip of every other image. Its RandAugment is left
-out: it works on PIL images, and the paper does not say that it was on. Of digits no flip: a mirrored digit is none.
+out: it works on PIL images, and the paper does not say that it was on. Digits move by one pixel of their own 8×8, as
+what is held out has its edges there, and are never mirrored: a mirrored digit is none.
 
 Shapes: B samples, S the side of an image.
 """
@@ -22,9 +23,11 @@ _AUGMENT = 2
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A crop at random after `padding` pixels of `black` on each side; with `flip`, half of the images mirrored."""
+    """A crop at random after `padding` pixels of `black` on each side, moved by multiples of `stride`; with `flip`,
+    half of the images mirrored."""
 
     padding: int
+    stride: int
     flip: bool
     black: tuple[float, ...]
     """What a black pixel is once normalised, by channel."""
@@ -34,7 +37,7 @@ class Augmentation:
         the batch."""
         count, channels, side, _ = pictures.shape
         random = np.random.default_rng((seed, step, _AUGMENT))
-        down, right = random.integers(0, 2 * self.padding + 1, size=(2, count))
+        down, right = self.stride * random.integers(0, 2 * self.padding // self.stride + 1, size=(2, count))
         edge = self.padding
         padded = np.empty((count, channels, side + 2 * edge, side + 2 * edge), dtype=pictures.dtype)
         padded[:] = np.array(self.black, dtype=pictures.dtype)[:, None, None]

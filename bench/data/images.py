@@ -122,7 +122,7 @@ def _digits(samples: int, seed: int, split: Split) -> Images:
         grey = small[indices].repeat(times, axis=1).repeat(times, axis=2)  # [B, 32, 32]
         return np.stack((grey, grey, grey), axis=1), every[indices]
 
-    moved = Augmentation(padding=PADDING, flip=False, black=(-1.0, -1.0, -1.0))
+    moved = Augmentation(padding=PADDING, stride=times, flip=False, black=(-1.0, -1.0, -1.0))
     return Images(count=len(every), classes=10, read=read, samples=samples, seed=seed, augmentation=moved)
 
 
@@ -143,7 +143,7 @@ def _cifar(layout: Cifar, maps: list[np.memmap], samples: int, seed: int) -> Ima
         return (scaled - mean) / std, labels
 
     black = tuple(float(value) for value in (-mean / std).ravel())
-    moved = Augmentation(padding=PADDING, flip=True, black=black)
+    moved = Augmentation(padding=PADDING, stride=1, flip=True, black=black)
     return Images(
         count=int(ends[-1]), classes=layout.classes, read=read, samples=samples, seed=seed, augmentation=moved
     )
