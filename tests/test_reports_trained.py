@@ -357,6 +357,22 @@ def test_trained_records_stay_out_of_the_tables_of_cases() -> None:
     assert names == ["training", "seed-to-seed test", "published beside measured"]
 
 
+def test_where_the_bytes_are_is_told_once_for_a_sweep() -> None:
+    """Arms of one method whose bytes are the same are one row by its name; others are rows by their own names."""
+    run = training.bits().only(lambda record: record.seed == 0 and record.status == "ok")
+    held = {
+        one.arm: {"head_and_loss": one.activation_bytes - 8 * one.batch, "block": {"0-3": 2 * one.batch}}
+        for one in run.records if one.activation_bytes is not None
+    }  # fmt: skip
+    records = [msgspec.structs.replace(one, activation_parts=held[one.arm]) for one in run.records]
+    sheet = contents.sheets(frame(records))[-1]
+    assert sheet.name == "where the bytes are"
+    assert [line.cells[1].text for line in sheet.lines] == ["standard", "bdia"]
+    other = msgspec.structs.replace(records[3], activation_parts={"head_and_loss": records[3].activation_bytes or 0})
+    sheet = contents.sheets(frame([*records[:3], other]))[-1]
+    assert [line.cells[1].text for line in sheet.lines] == ["standard", "l=3", "l=5"]
+
+
 def test_every_export_has_the_training_run() -> None:
     """Markdown and LaTeX have the tables, CSV a line a seed, and JSON each seed with its curves."""
     run = training.table1()
