@@ -19,7 +19,7 @@ from reports.watched import Series
 _PREFERRED: Final = ("bdia", "bdia-unquantised", "bdia-stored", "bdia-naive")
 """Of which method the first sentence speaks, where it was trained to the end."""
 _QUANTISED: Final = "standard-quantised"
-_BEST: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "loss_at_gamma"}
+_AT_GAMMA: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "loss_at_gamma"}
 
 
 def verdict(found: Sequence[Arm]) -> str:
@@ -180,21 +180,24 @@ def _sizes(found: Sequence[Arm]) -> str:
 
 
 def _fixed(found: Sequence[Arm]) -> str:
-    """Of fixed γ at inference: what BDIA's arm loses by the largest."""
-    arm = subject_of(found) or reference(found)
-    name = _BEST[headline(found)]
-    points = arm.points(name) if arm is not None else []
-    if arm is None or not points:
+    """What the largest fixed γ at inference does to each arm. Which γ is best is not said: of many, chance makes one."""
+    field = headline(found)
+    worse: list[str] = []
+    largest = 0.0
+    for arm in found:
+        points = arm.points(_AT_GAMMA[field])
+        last = max((point.step for point in points), default=0)
+        at = dict(over((point for point in points if point.step == last), lambda point: point.gamma))
+        if 0.0 in at and len(at) > 1:
+            changes = [at[end].mean - at[0.0].mean for end in (min(at), max(at))]
+            worst = min(changes) if field == "validation_accuracy" else max(changes)
+            worse.append(f"{difference(worst, field)} for {arm.name}")
+            largest = max(largest, *map(abs, at))
+    if not worse:
         return ""
-    last = max(point.step for point in points)
-    at = dict(over((point for point in points if point.step == last), lambda point: point.gamma))
-    if 0.0 not in at or len(at) < 2:
-        return ""
-    best = (max if scored(found) else min)(at, key=lambda value: at[value].mean)
-    ends = [at[value].mean for value in (min(at), max(at))]
-    loss = (min(ends) if scored(found) else max(ends)) - at[0.0].mean
-    where = "γ = 0 is best at inference" if best == 0 else f"at inference γ = {units.tick(best)} is best, not 0"
-    return f"For {arm.name}, {where}; at the ends, ±{units.tick(max(at))}, it is {difference(loss, headline(found))}."
+    what = "validation accuracy" if field == "validation_accuracy" else "validation loss"
+    said = " and ".join(worse) if len(worse) < 3 else ", ".join(worse)
+    return f"At inference, γ = ±{units.tick(largest)} in place of 0 changes {what} by {said}, whichever sign is worse."
 
 
 def _rebuilt(found: Sequence[Arm]) -> str:
