@@ -9,7 +9,7 @@ from typing import Final
 from bench import words
 from bench.curves import Point
 from reports import units, watched
-from reports.arms import Arm, Spread, ended, headline, over, reference, scored, usual
+from reports.arms import Arm, Spread, ended, headline, over, reference, usual
 from reports.differences import between
 from reports.seeds import Difference
 from reports.settings import Row
@@ -169,18 +169,23 @@ def _worse(arm: Arm, best: Arm) -> bool:
 
 
 def _sizes(found: Sequence[Arm]) -> str:
-    """Of a sweep over γ without quantisation: the best."""
+    """Of a sweep over γ without quantisation: which ends best, and whether that is more than chance beside γ = 0."""
     field = headline(found)
     swept = [arm for arm in found if arm.method == "bdia-unquantised" and arm.over_seeds(field) is not None]
     if len({arm.first["gamma"] for arm in swept}) < 3:
         return ""
     best = _best(swept, field)
+    zero = next((arm for arm in swept if arm.first["gamma"] == "0"), None)
     reached = best.over_seeds(field)
-    return "" if reached is None else f"Of γ, {_gamma(best.first)} does best, with {score(reached, field)}."
+    if reached is None:
+        return ""
+    said = f"Of γ, {_gamma(best.first)} ends best, with {score(reached, field)}"
+    one = None if zero is None or zero is best else between(best, zero, field)
+    return f"{said}." if one is None else f"{said}; from γ = 0 that is {judged(one, field)}."
 
 
 def _fixed(found: Sequence[Arm]) -> str:
-    """What the largest fixed γ at inference does to each arm. Which γ is best is not said: of many, chance makes one."""
+    """What the largest fixed γ at inference does to each arm. Which is best is not said: of many, chance makes one."""
     field = headline(found)
     worse: list[str] = []
     largest = 0.0
