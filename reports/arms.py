@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import operator
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+from bench import gamma
 from bench.curves import Point
 from reports import settings
 from reports.frame import AXES, REFERENCE
 from reports.settings import Row
 
+_PAPERS_BITS: Final = (6, 9)
+"""l for GPT-2 and for images."""
 _BUT_THE_SEED: Final = operator.itemgetter(*(axis for axis in AXES if axis != "seed"))
 
 
@@ -103,9 +107,25 @@ def ended(row: Row) -> str:
     return "diverged" if early else str(row["status"])
 
 
-def as_cases(found: Iterable[Arm]) -> list[Row]:
-    """A row an arm, that whose memory was measured, by the name of the arm in place of its method's."""
-    return [{**arm.measured, "method": arm.name, "arm": None} for arm in found]
+def usual(arm: Arm) -> tuple[bool, ...]:
+    """A sorting key: how far an arm is what one means by its method, the paper's γ and l."""
+    return arm.name == arm.method, arm.first["gamma"] == gamma.DEFAULT, arm.first["bits"] in _PAPERS_BITS
+
+
+def as_cases(found: Sequence[Arm]) -> list[Row]:
+    """A row an arm, that whose memory was measured, by the name of the arm in place of its method's. Of several arms of
+    one method whose bytes are the same, as they are of a sweep over l, one by the name of the method."""
+    same: dict[Any, list[Arm]] = {}
+    for arm in found:
+        parts = [str(arm.measured[field]) for field in ("status", "activation_parts", "peak_parts")]
+        same.setdefault((arm.method, *parts), []).append(arm)
+    counts = Counter(method for method, *_ in same)
+    alone = [len(members) > 1 and counts[members[0].method] == 1 for members in same.values()]
+    return [
+        {**members[0].measured, "method": members[0].method if one else members[0].name, "arm": None}
+        | ({"bits": None} if one else {})
+        for members, one in zip(same.values(), alone, strict=True)
+    ]
 
 
 def arms(found: Iterable[Row]) -> list[Arm]:

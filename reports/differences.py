@@ -87,7 +87,7 @@ _LEGEND: Final = (
     "test: Welch's t-test of the values at the end, two-sided, at 0.05; n: seeds of either arm",
     "spread: sample deviation over seeds, pooled; within the spread: the means lie no further apart than that",
     "p by seed: paired t-test; one seed is the same initial weights and the same batches in every arm",
-    "not told apart: further than the spread, but p is not under 0.05; with n = 3 a test sees large differences alone",
+    "not told apart: further than the spread, but p is not under 0.05; of few seeds a test sees but large differences",
 )
 
 

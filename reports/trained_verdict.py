@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from bench import gamma, words
+from bench import words
 from bench.curves import Point
 from reports import units, watched
-from reports.arms import Arm, Spread, ended, headline, over, reference, scored
+from reports.arms import Arm, Spread, ended, headline, over, reference, usual
 from reports.differences import between
 from reports.seeds import Difference
 from reports.settings import Row
@@ -18,10 +18,8 @@ from reports.watched import Series
 
 _PREFERRED: Final = ("bdia", "bdia-unquantised", "bdia-stored", "bdia-naive")
 """Of which method the first sentence speaks, where it was trained to the end."""
-_PAPERS_BITS: Final = (6, 9)
-"""For GPT-2 and for images."""
 _QUANTISED: Final = "standard-quantised"
-_BEST: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "loss_at_gamma"}
+_AT_GAMMA: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss": "loss_at_gamma"}
 
 
 def verdict(found: Sequence[Arm]) -> str:
@@ -42,7 +40,7 @@ def subject_of(found: Sequence[Arm]) -> Arm | None:
     for method in _PREFERRED:
         of = [arm for arm in done if arm.method == method]
         if of:
-            return max(of, key=_usual)
+            return max(of, key=usual)
     return next(iter(done), None)
 
 
@@ -171,32 +169,40 @@ def _worse(arm: Arm, best: Arm) -> bool:
 
 
 def _sizes(found: Sequence[Arm]) -> str:
-    """Of a sweep over γ without quantisation: the best."""
+    """Of a sweep over γ without quantisation: which ends best, and whether that is more than chance beside γ = 0."""
     field = headline(found)
     swept = [arm for arm in found if arm.method == "bdia-unquantised" and arm.over_seeds(field) is not None]
     if len({arm.first["gamma"] for arm in swept}) < 3:
         return ""
     best = _best(swept, field)
+    zero = next((arm for arm in swept if arm.first["gamma"] == "0"), None)
     reached = best.over_seeds(field)
-    return "" if reached is None else f"Of γ, {_gamma(best.first)} does best, with {score(reached, field)}."
+    if reached is None:
+        return ""
+    said = f"Of γ, {_gamma(best.first)} ends best, with {score(reached, field)}"
+    one = None if zero is None or zero is best else between(best, zero, field)
+    return f"{said}." if one is None else f"{said}; from γ = 0 that is {judged(one, field)}."
 
 
 def _fixed(found: Sequence[Arm]) -> str:
-    """Of fixed γ at inference: what BDIA's arm loses by the largest."""
-    arm = subject_of(found) or reference(found)
-    name = _BEST[headline(found)]
-    points = arm.points(name) if arm is not None else []
-    if arm is None or not points:
+    """What the largest fixed γ at inference does to each arm. Which is best is not said: of many, chance makes one."""
+    field = headline(found)
+    worse: list[str] = []
+    largest = 0.0
+    for arm in found:
+        points = arm.points(_AT_GAMMA[field])
+        last = max((point.step for point in points), default=0)
+        at = dict(over((point for point in points if point.step == last), lambda point: point.gamma))
+        if 0.0 in at and len(at) > 1:
+            changes = [at[end].mean - at[0.0].mean for end in (min(at), max(at))]
+            worst = min(changes) if field == "validation_accuracy" else max(changes)
+            worse.append(f"{difference(worst, field)} for {arm.name}")
+            largest = max(largest, *map(abs, at))
+    if not worse:
         return ""
-    last = max(point.step for point in points)
-    at = dict(over((point for point in points if point.step == last), lambda point: point.gamma))
-    if 0.0 not in at or len(at) < 2:
-        return ""
-    best = (max if scored(found) else min)(at, key=lambda value: at[value].mean)
-    ends = [at[value].mean for value in (min(at), max(at))]
-    loss = (min(ends) if scored(found) else max(ends)) - at[0.0].mean
-    where = "γ = 0 is best at inference" if best == 0 else f"at inference γ = {units.tick(best)} is best, not 0"
-    return f"For {arm.name}, {where}; at the ends, ±{units.tick(max(at))}, it is {difference(loss, headline(found))}."
+    what = "validation accuracy" if field == "validation_accuracy" else "validation loss"
+    said = " and ".join(worse) if len(worse) < 3 else ", ".join(worse)
+    return f"At inference, γ = ±{units.tick(largest)} in place of 0 changes {what} by {said}, whichever sign is worse."
 
 
 def _rebuilt(found: Sequence[Arm]) -> str:
@@ -259,11 +265,6 @@ def _failures(found: Sequence[Arm]) -> str:
     ends = ", ".join(f"{number} {status}" for status, number in Counter(lost).items())
     did = "was" if len(lost) == 1 else "were"
     return f"{len(lost)} of {words.counted(whole, 'seed')} {did} not trained to the end ({ends})."
-
-
-def _usual(arm: Arm) -> tuple[bool, ...]:
-    """How far an arm is what one means by its method."""
-    return arm.name == arm.method, arm.first["gamma"] == gamma.DEFAULT, arm.first["bits"] in _PAPERS_BITS
 
 
 def _best(of: Sequence[Arm], field: str) -> Arm:

@@ -8,7 +8,7 @@ from typing import Final
 
 from bdia.methods import METHODS
 from bench.curves import Point
-from reports.arms import Arm
+from reports.arms import Arm, usual
 
 NAIVE: Final = "_naive"
 """What the names of curves by eq. 16 end with, where they stand beside the arm's own."""
@@ -57,15 +57,14 @@ def series(found: Sequence[Arm], name: str, *, blocks: bool) -> list[Series]:
     for method, suffix in _STANDING_IN:
         watched = [arm for arm in found if arm.points(name + suffix, blocks=blocks)]
         if method not in covered and watched:
-            arm = next((arm for arm in watched if arm.method.startswith("bdia")), watched[0])
+            arm = max(watched, key=lambda arm: (arm.method == "bdia", arm.method.startswith("bdia"), usual(arm)))
             own.append(Series(arm, method, name + suffix))
     return own
 
 
 def one_each(found: Sequence[Series]) -> list[Series]:
-    """Of each inverse one: that of the arm that has its name, else the first."""
-    kept: dict[str, Series] = {}
+    """Of each inverse one: of several arms the one with its name, or the paper's γ and l, or the first."""
+    by_method: dict[str, list[Series]] = {}
     for one in found:
-        if one.method not in kept or (one.arm.name == one.method and kept[one.method].arm.name != one.method):
-            kept[one.method] = one
-    return list(kept.values())
+        by_method.setdefault(one.method, []).append(one)
+    return [max(members, key=lambda one: usual(one.arm)) for members in by_method.values()]
