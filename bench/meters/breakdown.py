@@ -19,7 +19,7 @@ from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Index, Kept, Watcher
 from bench.meters.lines import Lines
-from bench.meters.storages import storages
+from bench.meters.storages import address, storages
 from bench.meters.trace import Event, Running, Trace, note, running
 from bench.parts import PartName
 
@@ -140,7 +140,7 @@ class Survey(Watcher):
     def _note(self, tensor: Tensor, whose: Whose) -> None:
         for storage in storages(tensor):
             note(str(len(self._known)))
-            self._known.append((storage.data_ptr(), whose))
+            self._known.append((address(storage), whose))
 
     def _now_under_way(self) -> None:
         self._from.append(_get_sequence_nr())
