@@ -60,9 +60,9 @@ def answer(func: object, args: tuple[Any, ...]) -> bool | int | float:
     return 1.0 if tensor.is_floating_point() else 1
 
 
-def remember(func: object, out: object) -> None:
-    """Notes what will have to be answered of `out`."""
-    if func in _ALL and isinstance(out, FakeTensor):
+def remember(func: object, args: tuple[Any, ...], out: object) -> None:
+    """Notes what will have to be answered of `out`. A count of what is true, compared with a number, is that of all."""
+    if isinstance(out, FakeTensor) and (func in _ALL or (func is aten.eq.Scalar and _is_count(args[0]))):
         setattr(out, _TRUE, True)
 
 
@@ -85,6 +85,10 @@ def draw() -> None:
 @cache
 def _random(func: Callable[..., Any]) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(func, "tags", ())
+
+
+def _is_count(tensor: Tensor) -> bool:
+    return tensor.dim() == 0 and tensor.dtype == torch.int64
 
 
 def _asker() -> tuple[str, int]:

@@ -43,6 +43,7 @@ class Counter(TorchDispatchMode):
         self.highest = 0
         """The highest level since this was last set."""
         self._alive: dict[int, weakref.ref[Any]] = {}
+        self._made_by: dict[int, tuple[Running, ...]] = {}
         self._recording = False
         self._events: list[Event] = []
         self._moments: list[Moment] = []
@@ -99,6 +100,8 @@ class Counter(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # questions about a tensor, asked before autograd is done with it
+            return func(*args, **kwargs)
         self.settle()
         given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         fakes = [tensor for tensor in given if isinstance(tensor, FakeTensor)]
@@ -117,7 +120,7 @@ class Counter(TorchDispatchMode):
             answers.draw()
         scratch = kernels.scratch_bytes(func, args)
         out = func(*args, **kwargs)
-        answers.remember(func, out)
+        answers.remember(func, args, out)
         if func is aten.add.Tensor and _by_engine():
             self._sum(given, out)
         elif scratch:
@@ -149,7 +152,7 @@ class Counter(TorchDispatchMode):
         if term.nbytes() == nbytes:
             self._late = (address(term), key, nbytes)
         else:
-            self._allocated(key, nbytes, by_engine=True)
+            self._allocated(key, nbytes, tuple(self._running))  # between two nodes
 
     def _hold(self, storage: torch.UntypedStorage, key: int) -> None:
         nbytes = storage.nbytes()
@@ -163,28 +166,31 @@ class Counter(TorchDispatchMode):
     def _settle_late(self) -> None:
         if self._late is not None:
             (_, key, nbytes), self._late = self._late, None
-            self._allocated(key, nbytes, by_engine=True)
+            self._allocated(key, nbytes, tuple(self._running))
 
-    def _allocated(self, key: int, nbytes: int, *, by_engine: bool = False) -> None:
+    def _allocated(self, key: int, nbytes: int, made_by: tuple[Running, ...] | None = None) -> None:
         self._settle_late()
-        self._event(key, nbytes, by_engine=by_engine)
+        self._made_by[key] = self._now() if made_by is None else made_by
+        self._event(key, nbytes, self._made_by[key])
         self.highest = max(self.highest, self.level)
 
     def _released(self, key: int, nbytes: int) -> None:
-        if self._late is not None and self._late[0] != key:
-            self._settle_late()
-        self._event(key, -nbytes)
-        self._settle_late()
+        late, self._late = self._late, None
+        if late is not None and late[0] != key:
+            self._allocated(*late[1:], tuple(self._running))
+            late = None
+        made_by = self._made_by.pop(key)
+        self._event(key, -nbytes, made_by)
+        if late is not None:
+            self._allocated(*late[1:], made_by)
 
-    def _event(self, key: int, nbytes: int, *, by_engine: bool = False) -> None:
+    def _event(self, key: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
         self.level += nbytes
         if self._recording:
-            self._events.append(Event(self._tick(), key, nbytes, self.level, self._now(by_engine)))
+            self._events.append(Event(self._tick(), key, nbytes, self.level, made_by))
 
-    def _now(self, by_engine: bool) -> tuple[Running, ...]:
+    def _now(self) -> tuple[Running, ...]:
         now = tuple(self._running)
-        if by_engine:  # between two nodes
-            return now
         node = torch._C._current_autograd_node() if torch._C._current_graph_task_id() != -1 else None
         return now if node is None else with_node(now, cast("Any", node)._sequence_nr())
 
@@ -195,7 +201,9 @@ class Counter(TorchDispatchMode):
 
 @cache
 def _made_of_others(func: Any) -> bool:
-    return func.namespace == "aten" and bool(func._can_decompose())
+    """Whether a CPU has no kernel of its own for it."""
+    own = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
+    return func.namespace == "aten" and not own and bool(func._can_decompose())
 
 
 def _tensors(out: object) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Numbers that autograd stores: of x · 0.5 it keeps the 0.5 as a tensor of 8 bytes, until the backward has used it.
 
 Eight bytes a product and block are seen where a slope is to be exact. An operator below autograd is handed the number
-alone, so what autograd makes of it is told from the node that its output is given afterwards.
+alone, so what autograd makes of it is told from the node that its output is given afterwards. Hooks for saved tensors,
+with which a checkpoint spares them, are not shown numbers.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ class Scalars:
             and type(args[1]) in (int, float)
             and args[0].requires_grad
             and torch.is_grad_enabled()
-            and torch._C._autograd._top_saved_tensors_default_hooks(False) is None
             and isinstance(out, Tensor)
         ):
             self._pending.append(weakref.ref(out))
