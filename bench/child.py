@@ -51,6 +51,13 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
+        if job.kind in ("predict", "fit"):
+            from bench import predicting  # what it imports, no measurement needs
+
+            limit = job.limit_bytes
+            tell(predicting.predict(member, plan) if limit is None else predicting.largest(member, plan, limit))
+            gc.collect()
+            continue
         tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
 

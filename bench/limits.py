@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -27,16 +28,21 @@ class Limit:
     size: int
 
 
-def parse(text: str) -> Limit:
-    """The limit that a text such as `4GiB` means.
+def parse(text: str, option: str = OPTION) -> Limit:
+    """The limit that a text such as `4GiB` means, given by `option`.
 
     Raises: UsageError for any other text.
     """
     match = _TEXT.fullmatch(text)
     size = int(Fraction(match[1]) * _UNITS[match[2]]) if match else 0
     if not size:
-        raise UsageError(f"{OPTION} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
+        raise UsageError(f"{option} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
     return Limit(text, size)
+
+
+def reader(option: str) -> Callable[[str], Limit]:
+    """What reads the value of another `option` that is a size."""
+    return lambda text: parse(text, option)
 
 
 def check(device: str) -> None:

@@ -18,7 +18,7 @@ from bench.supervise import End
 MEASURED: Final = (
     frozenset(Record.__struct_fields__)
     - frozenset(Case.__struct_fields__)
-    - {"schema_version", "suite", "fingerprint", "code", "status", "message", "threads", "verify"}
+    - {"schema_version", "suite", "fingerprint", "code", "status", "message", "threads", "verify", "predicted"}
 )
 """The fields of a record that a child may fill in."""
 

@@ -64,6 +64,8 @@ class Request:
     skip: bool = True
     """Whether cases larger than one that ran out of memory are left out."""
     memory_limit: Limit | None = None
+    predicted: bool = False
+    """Predict what would be measured, of memory."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class Session:
             suite=self.suite.name, title=self.suite.title, question=self.suite.question, expect=self.suite.expect,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
             environment=msgspec.to_builtins(self.environment), tolerance=dict(self.suite.tolerance),
-            planned=starts.planned(plan.case for plan in self.plans),
+            planned=starts.planned(plan.case for plan in self.plans), predicted=self.request.predicted,
         )  # fmt: skip
 
     def _settings(self) -> runner.Settings:
@@ -137,12 +139,13 @@ class Session:
             suite=self.suite.name,
             rounds=self.request.rounds or self.suite.rounds,
             warmup=self.request.warmup or self.suite.warmup,
-            environment=msgspec.json.encode(basis, order="sorted").decode(),
+            environment=f"{'predicted ' * self.request.predicted}{msgspec.json.encode(basis, order='sorted').decode()}",
             timeout_seconds=self.request.timeout_seconds,
             threads=THREADS,
             rerun=cast("Rerun", self.request.rerun or "none"),
             skip=self.request.skip,
             memory_limit=self.request.memory_limit,
+            predicted=self.request.predicted,
         )
 
 

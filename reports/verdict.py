@@ -34,7 +34,8 @@ def verdict(frame: pd.DataFrame) -> str:
     if not found:
         return "No case was recorded."
     clauses = [clause for clause in (_main_clause(found), _beyond_range(found), _failures(found)) if clause]
-    return _capitalised("; ".join(clauses)) + "."
+    start = "predicted: " if any(row["predicted"] for row in found) else ""
+    return _capitalised(start + "; ".join(clauses)) + "."
 
 
 def subject_of(found: Sequence[Row]) -> Row | None:

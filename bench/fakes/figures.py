@@ -1,0 +1,67 @@
+"""What a case would hold, counted on fake tensors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from torch import Tensor
+
+from bdia.dial import Dial
+from bench.attaching import attach_planned
+from bench.case import Case, Plan
+from bench.fakes.level import FakeLevel
+from bench.fakes.world import build_fake, world
+from bench.meters.breakdown import Survey
+from bench.meters.memory import count_memory
+from bench.models import get
+from bench.workload import facts
+
+Fields = dict[str, Any]
+"""Fields of `Record` by name."""
+
+
+class _Sized(Survey):
+    """A survey that remembers what the stream is like where it enters the first block."""
+
+    dtype: str | None = None
+    elements: int | None = None
+
+    def forwarded(self, call: int, x: Tensor) -> None:
+        if self.dtype is None:
+            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+        super().forwarded(call, x)
+
+
+def count(plan: Plan) -> Fields:
+    """The memory fields of `plan`'s record, and its sizes, as a CPU would have them. Nothing is computed, and no weight
+    takes memory.
+
+    Raises: whatever building or running the case raises, also for code that fake tensors do not satisfy.
+    """
+    case = msgspec.structs.replace(plan.case, device="cpu")
+    if case.model.startswith("hf:"):  # before anything is fake, and without a network
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        importlib.import_module("transformers.utils.import_utils")
+    importlib.import_module(get(case.model).builder)
+    with world() as (mode, counter):
+        workload = build_fake(case, mode)
+        survey = _Sized()
+        with attach_planned(workload, msgspec.structs.replace(plan, case=case)) as handle:
+            reading = count_memory(workload, handle, FakeLevel(counter), survey)
+        sizes = facts(workload, case)
+        blocks = sum(map(len, handle.chains))
+    held = {name: value for name, value in vars(reading).items() if value is not None}
+    return {**held, **sizes, "blocks": blocks, "stream_dtype": survey.dtype, "stream_elements": survey.elements}
+
+
+def dialled(case: Case, dials: Sequence[Dial]) -> list[int]:
+    """`activation_bytes` of `case` at each stand of the dial between memory and speed.
+
+    Raises: as `count` does.
+    """
+    turned = (msgspec.structs.replace(case, keep=dial.keep, micro_batches=dial.micro_batches) for dial in dials)
+    return [count(Plan(one, frozenset({"memory"})))["activation_bytes"] for one in turned]

@@ -1,0 +1,78 @@
+"""The jobs of a child that predicts: what a case would hold, and how large one may be within a limit."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import msgspec
+
+from bench import fit, obstacles, probing, resolve
+from bench.case import Plan
+from bench.diagnosis import diagnosis
+from bench.errors import UsageError, one_line
+from bench.fakes.figures import Fields, count
+from bench.fit import Found, Growing
+from bench.protocol import Finished
+
+COUNTED = "counted on fake tensors"
+ON_CPU = "as on a CPU, whose kernels are not those of the card"
+
+
+def predict(member: int, plan: Plan) -> Finished:
+    """The memory fields of the plan's record, and in its message how they came about."""
+    try:
+        fields, how = _predicted(plan)
+    except Exception as error:  # whatever a model or a method raises is a row
+        return Finished(member, {}, *diagnosis(error))
+    said = how if plan.case.device == "cpu" else f"{how}, {ON_CPU}"
+    return Finished(member, fields, "ok", f"predicted: {said}")
+
+
+def largest(member: int, plan: Plan, limit: int) -> Finished:
+    """The greatest depth and the largest batch of the plan's case whose step stays within `limit` bytes."""
+    try:
+        found = {axis: msgspec.to_builtins(_largest(plan, axis, limit)) for axis in fit.AXES}
+    except Exception as error:  # whatever a model or a method raises is a row
+        return Finished(member, {}, *diagnosis(error))
+    return Finished(member, found)
+
+
+def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
+    case = plan.case
+    if getattr(case, axis) is None:
+        return Found(None, None, f"{case.model} settles its own {axis}")
+    least = max(1, case.keep or 0) if axis == "depth" else max(1, case.micro_batches or 1, case.accumulate)
+
+    def peak(number: int) -> int:
+        sized = msgspec.structs.replace(case, **{axis: number})
+        obstacle = obstacles.find(resolve.method(case.method), sized)
+        if obstacle is not None:
+            raise UsageError(obstacle.reason)
+        return _peak(msgspec.structs.replace(plan, case=sized))
+
+    return fit.search(peak, limit, axis=axis, least=least)
+
+
+@cache
+def _peak(plan: Plan) -> int:
+    found, _ = _predicted(plan)
+    return int(found["peak_bytes"])
+
+
+def _predicted(plan: Plan) -> tuple[Fields, str]:
+    """The figures, and how they came about: where the model's code asks for values that fake tensors do not have, by
+    real steps at small sizes."""
+    kind = plan.case.model, plan.case.method
+    if kind not in _IN_VAIN:
+        try:
+            return count(plan), COUNTED
+        except UsageError:
+            raise
+        except Exception as error:  # whatever code of others raises where nothing has a value
+            _IN_VAIN[kind] = one_line(f"{type(error).__name__}: {error}")[:200]
+    fields, how = probing.probe(plan)
+    return fields, f"{how}, as fake tensors will not do: {_IN_VAIN[kind]}"
+
+
+_IN_VAIN: dict[tuple[str, str], str] = {}
+"""Why fake tensors did not do, for each model and method of which that is known."""
