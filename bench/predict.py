@@ -5,7 +5,7 @@ within a limit, and how far from measured. Imports no torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,7 +16,7 @@ from bench import axes, baseline, files, probe, session, signals, store, suite, 
 from bench.baseline import StoredRun
 from bench.case import Case, Plan
 from bench.errors import UsageError, one_line
-from bench.fit import Fit, Found
+from bench.fit import AXES, Fit, Found
 from bench.limits import Limit
 from bench.outcome import of_end
 from bench.pipes import printable
@@ -134,7 +134,7 @@ def measured_in(against: Path | None, request: session.Request) -> StoredRun | N
     return baseline.load(against)
 
 
-def fits(prepared: Session, limit: Limit, on_fit: Callable[[Fit], None], worker: Path = supervise.WORKER) -> list[Fit]:
+def fits(prepared: Session, limit: Limit, worker: Path = supervise.WORKER) -> list[Fit]:
     """How deep, and how large a batch, each of the session's cases may be within `limit`; stored in its directory.
 
     Raises: UsageError where they cannot be stored.
@@ -145,7 +145,6 @@ def fits(prepared: Session, limit: Limit, on_fit: Callable[[Fit], None], worker:
         for plan in members:
             refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
             found.append(answers.get(plan, refused))
-            on_fit(found[-1])
     lines = b"".join(msgspec.json.encode(fit) + b"\n" for fit in found)
     try:
         files.replace(prepared.directory / FITS, lines)
@@ -202,5 +201,5 @@ def _fit(case: Case, limit: Limit, event: Finished) -> Fit:
         said = one_line(printable(event.message or ""))
         return Fit(case=case, limit_bytes=limit.size, status=event.status, message=said)
     told: Mapping[str, Any] = event.fields
-    sizes = {axis: msgspec.convert(told[axis], Found) for axis in ("depth", "batch")}
-    return Fit(case=case, limit_bytes=limit.size, **sizes)
+    depth, batch = (msgspec.convert(told[axis], Found) for axis in AXES)
+    return Fit(case=case, limit_bytes=limit.size, depth=depth, batch=batch)

@@ -31,7 +31,7 @@ def predict(member: int, plan: Plan) -> Finished:
 def largest(member: int, plan: Plan, limit: int) -> Finished:
     """The greatest depth and the largest batch of the plan's case whose step stays within `limit` bytes."""
     try:
-        found = {axis: msgspec.to_builtins(_largest(plan, axis, limit)) for axis in fit.AXES}
+        found: Fields = {axis: msgspec.to_builtins(_largest(plan, axis, limit)) for axis in fit.AXES}
     except Exception as error:  # whatever a model or a method raises is a row
         return Finished(member, {}, *diagnosis(error))
     return Finished(member, found)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench import predict
 from bench.baseline import StoredRun
 from bench.record import Record
-from reports import captions, excerpt, page
+from reports import captions, excerpt, forecast, page
 from reports.frame import frame, rows_kept
 from reports.request import Request
 from reports.verdict import verdict
@@ -58,6 +59,8 @@ def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -
     elif request.figure is None:
         words = captions.caption(found, run.about) if request.caption else None
         page.show(found, request.format or "table", words, excerpt.limit(request.rows))
+        if request.format in (None, "table"):
+            forecast.show_fits(predict.read_fits(request.directory))
     if request.draws:
         _draw(request, found, run, note)
 

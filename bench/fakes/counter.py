@@ -33,11 +33,11 @@ _WRAPPERS: Final = ("_compile.py", "eval_frame.py")
 """Files of torch whose functions stand between a call and the mode."""
 
 
-class Counter(TorchDispatchMode):
+class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what happens inside. To be entered above a `FakeTensorMode`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.level = 0
         """Bytes alive that were allocated inside."""
         self.highest = 0

@@ -105,7 +105,7 @@ _scribe: Scribe | None = None
 @contextmanager
 def kept_by(scribe: Scribe) -> Iterator[None]:
     """Has `scribe` take down what is noted and what runs inside."""
-    global _scribe  # noqa: PLW0603
+    global _scribe
     before, _scribe = _scribe, scribe
     try:
         yield
