@@ -22,7 +22,6 @@ from bench.outcome import of_end
 from bench.pipes import printable
 from bench.protocol import Event, Finished, Job, Started
 from bench.record import UNREADABLE, Record
-from bench.runner import groups
 from bench.session import THREADS, Session
 
 FITS: Final = "fits.jsonl"
@@ -139,12 +138,12 @@ def fits(prepared: Session, limit: Limit, worker: Path = supervise.WORKER) -> li
 
     Raises: UsageError where they cannot be stored.
     """
+    # One child for all, as what is asked of one depth is asked of the others, too.
+    answers = _answers([plan for plan in prepared.plans if plan.unsupported is None], limit, worker)
     found: list[Fit] = []
-    for members in groups(prepared.plans):
-        answers = _answers([plan for plan in members if plan.unsupported is None], limit, worker)
-        for plan in members:
-            refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
-            found.append(answers.get(plan, refused))
+    for plan in prepared.plans:
+        refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
+        found.append(answers.get(plan, refused))
     lines = b"".join(msgspec.json.encode(fit) + b"\n" for fit in found)
     try:
         files.replace(prepared.directory / FITS, lines)

@@ -34,8 +34,8 @@ def verdict(frame: pd.DataFrame) -> str:
     if not found:
         return "No case was recorded."
     clauses = [clause for clause in (_main_clause(found), _beyond_range(found), _failures(found)) if clause]
-    start = "predicted: " if any(row["predicted"] for row in found) else ""
-    return _capitalised(start + "; ".join(clauses)) + "."
+    said = "; ".join(clauses) + "."
+    return f"Predicted: {said}" if any(row["predicted"] for row in found) else _capitalised(said)
 
 
 def subject_of(found: Sequence[Row]) -> Row | None:
