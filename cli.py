@@ -201,6 +201,7 @@ def run_command(
             help="Memory a measuring process may have on a CPU, as in 4GiB; what needs more is a row, oom.",
         ),
     ] = None,
+    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw none; report --figures does later.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -225,7 +226,7 @@ def run_command(
     try:
         from reports import report
 
-        report.conclude(summary.records, prepared.directory, _note)
+        report.conclude(summary.records, prepared.directory, _note, drawn=not no_figures)
     except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
         streams.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
@@ -424,7 +425,11 @@ def explain_command(
     page.show_sheet(explained.sheet(found))
     streams.show(explained.lines(found, f"{base} -> {head}"))
     if traced:
-        again, peak = explain.case_to_trace(found, after, metrics)
+        case = explain.case_to_trace(found, after, metrics, picked=bool(given))
+        if case is None:
+            streams.show(["--stacks: nothing moved, so nothing is run again; pick a case with --method, --depth, …"])
+            return errors.EXIT_OK
+        again, peak = case
         told = stacks.trace(again.case(), threads=THREADS, verify=again.verify)
         page.show_sheet(sites.sheet(again.case(), told, peak))
         streams.show(sites.lines(again, told, peak))

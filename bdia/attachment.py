@@ -26,8 +26,15 @@ from bdia.errors import AttachError, MethodError, TapeError
 from bdia.gamma import GammaSource
 from bdia.handle import Handle
 from bdia.methods import Method
-from bdia.options import check_choice, checked_method, layout_of, refuse_mixing_samples, refuse_tensor_parallel, rule_of
-from bdia.updates import QuantisedEuler
+from bdia.options import (
+    check_choice,
+    checked_method,
+    inference_rule,
+    layout_of,
+    refuse_mixing_samples,
+    refuse_tensor_parallel,
+    rule_of,
+)
 
 Blocks = Iterable[nn.Module | Sequence[nn.Module]]
 
@@ -51,7 +58,8 @@ def attach(
     """Trains the residual blocks of `model` with `method`, until `detach()`.
 
     In training mode the blocks follow the method's update rule; in eval mode the model is the plain transformer (11),
-    with or without gradients.
+    with or without gradients, which is what BDIA is on average. Rules that are not (two-stream, momentum, leapfrog) are
+    followed in eval mode too.
 
     Args:
         model: any module whose forward passes x through a list of residual blocks, x₊ = block(x).
@@ -87,9 +95,11 @@ def attach(
     distribution = distributions.parse(gamma)
     rule = rule_of(chosen, bits, distribution, gamma_given=gamma is not None)
     strategy = chosen.make_strategy()
+    strategy.begin(rule, blocks=0, checks="off", watcher=None)  # raises here and now where it cannot carry the rule
     dial = Dial(keep, micro_batches)
     check_choice("on_overflow", on_overflow, ("raise", "store"))
     check_choice("inference", inference, ("plain", "quantised"))
+    evaluated_by = inference_rule(chosen, rule, bits, quantised=inference == "quantised")
     if verify and not (chosen.reversible and rule.exact):
         raise MethodError(f"verify=True: {chosen.name} rebuilds nothing bit for bit; use it with method 'bdia'")
     chains = find_chains(model) if blocks is None else given_chains(model, blocks)
@@ -112,7 +122,7 @@ def attach(
             strategy,
             GammaSource(seed, distribution, number, rank),
             layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma or dial.micro_batches > 1 else Layout(),
-            inference=QuantisedEuler(bits) if inference == "quantised" else None,
+            inference=evaluated_by,
             stores_overflow=on_overflow == "store",
             verify=verify,
             keep=kept[number],

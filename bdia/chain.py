@@ -91,8 +91,8 @@ class Chain:
         micro_batches = self.micro_batches if training else 1
         passage = Passage(
             rule,
-            self._begin(strategy, rule, micro_batches),
-            self._begin(Stored(), rule, micro_batches),
+            self._begin(strategy, rule, micro_batches, len(self.names) - self.keep),
+            self._begin(Stored(), rule, micro_batches, self.keep),
             keep_from=len(self.names) - self.keep if self.keep else None,
             draw=lambda: self.gamma.begin(len(self.names), self.layout.batch_dim),
             watcher=self.watcher,
@@ -104,14 +104,15 @@ class Chain:
         self._open.append(passage)
         return passage
 
-    def _begin(self, strategy: Strategy, rule: Rule, micro_batches: int) -> Recording:
+    def _begin(self, strategy: Strategy, rule: Rule, micro_batches: int, blocks: int) -> Recording:
         checks: Checks = self._checks if self.guarded else "off"
         watcher = self.watcher
         if micro_batches == 1:
-            return strategy.begin(rule, checks=checks, watcher=watcher)
+            return strategy.begin(rule, blocks=blocks, checks=checks, watcher=watcher)
 
         def begin(index: Index) -> Recording:
-            return strategy.begin(rule, checks=checks, watcher=None if watcher is None else watcher.part(index))
+            part = None if watcher is None else watcher.part(index)
+            return strategy.begin(rule, blocks=blocks, checks=checks, watcher=part)
 
         return Lanes(begin, micro_batches, self.layout.batch_dim)
 

@@ -54,6 +54,36 @@ def invert_quantised(after: Tensor, x: Tensor, y: Tensor, gamma: Tensor, shift: 
     return multiple if shift is None else multiple.sub_(shift)
 
 
+def couple(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """b₊ = a + h(b), for y = b + h(b): one half of a two-stream coupling."""
+    return a + (y - b)
+
+
+def uncouple(after: Tensor, b: Tensor, y: Tensor) -> Tensor:
+    """a = b₊ - h(b)."""
+    return after - (y - b)
+
+
+def leap(before: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x₊ = x₋ + 2h(x)."""
+    return torch.add(before, y - x, alpha=2)
+
+
+def leap_back(after: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """x₋ = x₊ - 2h(x)."""
+    return torch.sub(after, y - x, alpha=2)
+
+
+def leap_back_quantised(after: Tensor, x: Tensor, y: Tensor, bits: int) -> Tensor:
+    """x₋ = x₊ - Q_l[2h(x)]."""
+    return after - _impulse(x, y, bits)
+
+
+def _impulse(x: Tensor, y: Tensor, bits: int) -> Tensor:
+    """Q_l[2h(x)]; a new tensor. Forward and inverse must have the same bits."""
+    return quantize(torch.sub(y, x).mul_(2.0), bits)
+
+
 # As autograd sees them. Each function saves at most γ: nothing of the stream outlives the step.
 
 
@@ -66,6 +96,16 @@ def rejoin(stream: Tensor, x: Tensor) -> Tensor:
     """The fp32 stream, with its gradient led through x, the narrower copy of it that a 16-bit model passes from block
     to block: hooks on x see it, rounded to x's dtype as every gradient of such a model is."""
     return _through(_Rejoin, stream.detach(), x)
+
+
+def lead_back_through_mean(b: Tensor, a: Tensor, mean: Tensor) -> Tensor:
+    """b, with its gradient led through `mean`, which is (a + b) / 2 or a narrower copy of that: b = 2·mean - a."""
+    return _through(_LeadBackThroughMean, b.detach(), a, mean)
+
+
+def leap_quantised(before: Tensor, x: Tensor, y: Tensor, bits: int) -> Tensor:
+    """x₊ = x₋ + Q_l[2h(x)], with the gradient passed straight through Q_l."""
+    return _through(_Leap, before, x, y, bits)
 
 
 def first_step(x: Tensor, y: Tensor, bits: int) -> Tensor:
@@ -160,3 +200,44 @@ class _Rejoin(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         return None, grad.to(ctx.dtype)
+
+
+class _LeadBackThroughMean(torch.autograd.Function):
+    """`lead_back_through_mean`. `mean` passes half of its gradient on to b, and half to a, which is taken back here."""
+
+    @staticmethod
+    def forward(b: Tensor, a: Tensor, mean: Tensor) -> Tensor:
+        return b.view_as(b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.dtype = inputs[2].dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+        to_mean = (2 * grad).to(ctx.dtype)
+        _, needs_a, needs_mean = ctx.needs_input_grad
+        # Of what `mean` is given, rounded to its dtype or not: so that what a is given back is what it got.
+        return None, to_mean.to(grad.dtype) * -0.5 if needs_a else None, to_mean if needs_mean else None
+
+
+class _Leap(torch.autograd.Function):
+    """`leap_quantised`. With g = dL/dx₊: x₋ gets g, x gets -2g, y gets 2g."""
+
+    @staticmethod
+    def forward(before: Tensor, x: Tensor, y: Tensor, bits: int) -> Tensor:
+        return _impulse(x, y, bits).add_(before)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        to_before, to_x, to_y = ctx.needs_input_grad[:3]
+        return (
+            grad if to_before else None,
+            grad * -2 if to_x else None,
+            grad * 2 if to_y else None,
+            None,
+        )

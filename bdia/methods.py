@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from bdia.distributions import HALF, Gamma
 from bdia.errors import MethodError
@@ -37,6 +37,8 @@ class Method:
     """The rule mixes with a random γ, and its factory takes `gamma`, a `bdia.distributions.Gamma`."""
     reversible: bool = False
     """The strategy rebuilds activations instead of storing them, so there is a reconstruction to measure."""
+    needs: Literal["cuda"] | None = None
+    """The kind of device without which the strategy has nothing to do; it trains all the same, as plain autograd."""
 
     def make_rule(self, bits: int, gamma: Gamma = HALF) -> Rule:
         """The rule for l = `bits` and γ drawn from `gamma`; rules that do not quantise, or draw no γ, ignore them."""
@@ -51,23 +53,50 @@ class Method:
     @property
     def recomputes(self) -> bool:
         """Whether the backward runs blocks again: what `keep` spares, and where `micro_batches` saves."""
-        return self.strategy != STORED
+        return self.strategy not in (STORED, OFFLOAD)
 
     def twin(self) -> Method:
         """The same rule with stored activations: the reference for `gradient_error`."""
-        return replace(self, name=f"{self.name}'s stored twin", strategy=STORED, reversible=False, summary="reference")
+        return replace(
+            self, name=f"{self.name}'s stored twin", strategy=STORED, reversible=False, needs=None, summary="reference"
+        )
 
 
 EULER = "bdia.updates:Euler"
+QUANTISED_EULER = "bdia.updates:QuantisedEuler"
 BDIA = "bdia.updates:Bdia"
 QUANTISED_BDIA = "bdia.updates:QuantisedBdia"
+TWO_STREAM = "bdia.rules.two_stream:TwoStream"
+MOMENTUM = "bdia.rules.momentum:Momentum"
+LEAPFROG = "bdia.rules.leapfrog:Leapfrog"
+EXACT_LEAPFROG = "bdia.rules.leapfrog:ExactLeapfrog"
 STORED = "bdia.backprop.stored:Stored"
 CHECKPOINT = "bdia.backprop.checkpoint:Checkpoint"
+SEGMENTS = "bdia.backprop.segments:Segments"
+SELECTIVE = "bdia.backprop.selective:Selective"
+OFFLOAD = "bdia.backprop.offload:Offload"
 REVERSIBLE = "bdia.backprop.reversible:Reversible"
 
 METHODS: tuple[Method, ...] = (
     Method("standard", EULER, STORED, "plain transformer (eq. 4), plain autograd"),
     Method("checkpoint", EULER, CHECKPOINT, "plain transformer (eq. 4), torch.utils.checkpoint per block"),
+    Method("checkpoint-segments", EULER, SEGMENTS, "plain transformer (eq. 4), rerun in √N segments of blocks"),
+    Method(
+        "checkpoint-selective", EULER, SELECTIVE,
+        "plain transformer (eq. 4), torch's selective checkpoint per block: keeps matrix products",
+    ),
+    Method("offload", EULER, OFFLOAD, "plain transformer (eq. 4), saved tensors in the CPU's memory", needs="cuda"),
+    Method(
+        "standard-quantised", QUANTISED_EULER, STORED,
+        "plain transformer on a quantised stream (eq. 22), plain autograd: the control, BDIA's γ = 0", quantised=True,
+    ),
+    Method("two-stream", TWO_STREAM, REVERSIBLE, "two streams coupled, as in RevNet and RevViT", reversible=True),
+    Method("momentum", MOMENTUM, REVERSIBLE, "momentum residual network, μ = 0.9", reversible=True),
+    Method("leapfrog", LEAPFROG, REVERSIBLE, "x₊ = x₋ + 2h, inverted in floating point", reversible=True),
+    Method(
+        "leapfrog-exact", EXACT_LEAPFROG, REVERSIBLE, "x₊ = x₋ + Q[2h], inverted bit for bit without side bits",
+        quantised=True, reversible=True,
+    ),
     Method(
         "bdia-stored", QUANTISED_BDIA, STORED, "quantised BDIA (eq. 18-21), plain autograd",
         quantised=True, draws_gamma=True,

@@ -13,7 +13,7 @@ from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError
 from bdia.methods import Method, get
 from bdia.sharding import is_sharded
-from bdia.updates import Rule
+from bdia.updates import QuantisedEuler, Rule
 
 
 def checked_method(model: nn.Module, method: str | Method, whole: dict[str, int | None]) -> Method:
@@ -48,6 +48,20 @@ def rule_of(method: Method, bits: int, gamma: Gamma, *, gamma_given: bool) -> Ru
         stored = "bdia-stored" if rule.exact else "bdia-unquantised"
         raise MethodError(f"gamma={gamma}: {method.name} divides by γ, so {needed}; or use method {stored!r}")
     raise MethodError(f"{method.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
+
+
+def inference_rule(method: Method, rule: Rule, bits: int, *, quantised: bool) -> Rule | None:
+    """The rule of eval mode; None for the plain model.
+
+    Raises: MethodError where `quantised` asks for another than the method is followed by there.
+    """
+    if rule.evaluates_plain:
+        return QuantisedEuler(bits) if quantised else None
+    if quantised:
+        raise MethodError(
+            f"inference='quantised': {method.name} is no plain transformer in eval mode, rounded or not; leave it out"
+        )
+    return rule
 
 
 def layout_of(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:

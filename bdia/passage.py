@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from bdia.arguments import refuse_packed, refuse_replica
 from bdia.backprop import Numbered, Recording
 from bdia.backprop.work import Work
-from bdia.equations import rejoin
 from bdia.errors import TapeError
 from bdia.gamma import GammaDraw
 from bdia.outputs import with_hidden
-from bdia.quantize import STREAM_DTYPE, Headroom, headroom, is_exact
+from bdia.quantize import Headroom, headroom, is_exact
 from bdia.updates import Rule, State
 
 
@@ -80,11 +79,12 @@ class Passage:
         fresh = self._state is None or not self._rule.chained
         if fresh:
             self._check_samples(name, x, kwargs)
+        follows = not fresh or self._is_emitted(x)
         state = self._start(x) if fresh else self._resume(name, x)
         given = x if fresh and self._watcher is not None else None
         x = self._rule.input(state)
         number = None if self._watcher is None else self._watcher.forwarded(x)
-        work = Work(name, number, module, forward, args, kwargs, self._model_dtype)
+        work = Work(name, number, module, forward, args, kwargs, self._model_dtype, follows=follows)
         if self._isolates:
             work.isolate()
         gamma = self._next_gamma(x)
@@ -106,14 +106,14 @@ class Passage:
         else:
             self._recordings[-1].keep(kept)
         self._calls += 1
-        output = stream = self._rule.output(self._state)
+        output = self._rule.output(self._state)
         if self._model_dtype is not None:
             self._model_dtype = work.y_dtype
-            output = stream.to(self._model_dtype)
+            output = output.to(self._model_dtype)
         self._emitted, self._emitted_version = output, _version(output)
         self._versions = _versions(self._state)
         if self._watcher is not None and number is not None:
-            self._watcher.returned(number, stream)
+            self._watcher.returned(number, self._rule.input(self._state))
         return with_hidden(work.take_outputs(), output)
 
     def close(self) -> Summary | None:
@@ -186,9 +186,17 @@ class Passage:
                 f"chain cannot be rebuilt through that; remove the operation between the two blocks"
             )
         # x may be a view of what was emitted, with hooks of its own on it (FSDP's): its gradient goes through it.
-        if emitted.dtype != STREAM_DTYPE:
-            return *self._state[:-1], rejoin(_last(self._state), x)
-        return tuple(x if held is emitted else held for held in self._state)
+        return self._rule.resume(self._state, x)
+
+    def _is_emitted(self, x: Tensor) -> bool:
+        """Whether x is what the call before returned, with the same values."""
+        emitted = self._emitted
+        return (
+            emitted is not None
+            and _same_storage(x, emitted)
+            and _version(x) == self._emitted_version
+            and x.requires_grad == emitted.requires_grad
+        )
 
     def _note_maximum(self, state: State) -> None:
         if self._rule.bits is not None:
@@ -203,12 +211,6 @@ class Passage:
         assert self._rule.bits is not None
         before = self._maxima[-3].item() if len(self._maxima) > 2 else 0.0  # the first step has no x₋
         return is_exact(self._maxima[-1].item(), before, self._rule.bits, self._rule.reach)
-
-
-def _last(state: State) -> Tensor:
-    x = state[-1]
-    assert x is not None
-    return x
 
 
 def _versions(state: State) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bdia import distributions
 from bdia.distributions import HALF, Gamma
-from bdia.equations import first_step, invert, invert_quantised, step, step_quantised, straight_through
+from bdia.equations import first_step, invert, invert_quantised, rejoin, step, step_quantised, straight_through
 from bdia.errors import MethodError
 from bdia.quantize import MAX_BITS, STREAM_DTYPE, quantize, shift_of, to_multiple
 from bdia.sidebits import SideBits
@@ -37,6 +37,8 @@ class Rule(Protocol):
     """Bits an element of what `step` says must be kept."""
     reach: float
     """The largest |γ|: how much of x₋ there is in x₊."""
+    evaluates_plain: bool
+    """Eval mode runs the plain transformer, which is what the rule is on average over γ. Otherwise it runs the rule."""
 
     def start(self, x: Tensor) -> State:
         """The state before the first block, from the model's x_0."""
@@ -64,6 +66,11 @@ class Rule(Protocol):
         """The x handed to the model."""
         ...
 
+    def resume(self, state: State, x: Tensor) -> State:
+        """The same state with the gradient of its last tensor led through x, which is what the model passed on of
+        `output(state)`: that tensor, a view of it, or a narrower copy. Hooks on x see the gradient then."""
+        ...
+
 
 class Euler:
     """The plain transformer (4): x₊ = x + h(x) = y. Nothing to undo with: it forgets x."""
@@ -75,6 +82,7 @@ class Euler:
     bits: int | None = None
     side_bits = 0
     reach = 0.0
+    evaluates_plain = True
 
     def start(self, x: Tensor) -> State:
         return (x,)
@@ -94,6 +102,9 @@ class Euler:
     def output(self, state: State) -> Tensor:
         return _x(state)
 
+    def resume(self, state: State, x: Tensor) -> State:
+        return led_through(state, x)
+
 
 class QuantisedEuler(Euler):
     """The plain transformer on a quantised stream (22): x₊ = Q_l[x + h(x)] = Q_l[y], from Q_l[x_0]. What inference
@@ -102,7 +113,7 @@ class QuantisedEuler(Euler):
     chained = True  # so that the stream of a 16-bit model keeps its fp32 bits from block to block
 
     def __init__(self, bits: int) -> None:
-        self._l = _checked(bits)
+        self._l = checked_bits(bits)
         self.bits = bits
 
     def start(self, x: Tensor) -> State:
@@ -123,6 +134,7 @@ class Bdia:
     exact = False
     bits: int | None = None
     side_bits = 0
+    evaluates_plain = True
 
     def __init__(self, gamma: Gamma = HALF) -> None:
         self.reversible = gamma.magnitude != 0.0  # (16) divides by γ
@@ -157,6 +169,9 @@ class Bdia:
     def output(self, state: State) -> Tensor:
         return _x(state)
 
+    def resume(self, state: State, x: Tensor) -> State:
+        return led_through(state, x)
+
 
 class QuantisedBdia(Bdia):
     """Quantised BDIA (18)-(21). For |γ| = 2^-m inverted bit for bit by (24), with m side bits an element; for other
@@ -170,7 +185,7 @@ class QuantisedBdia(Bdia):
 
     def __init__(self, bits: int, gamma: Gamma = HALF) -> None:
         super().__init__(gamma)
-        self._l = _checked(bits)
+        self._l = checked_bits(bits)
         self.bits = bits
         self._m = distributions.side_bits(gamma)
         self.reversible = self._m is not None
@@ -202,7 +217,17 @@ class QuantisedBdia(Bdia):
         return invert_quantised(after, x, y, gamma, shift, self._l), x
 
 
-def _checked(bits: int) -> int:
+def led_through(state: State, x: Tensor) -> State:
+    """`Rule.resume` where the model is handed the state's last tensor."""
+    stream = _x(state)
+    return *state[:-1], x if x.dtype == stream.dtype else rejoin(stream, x)
+
+
+def checked_bits(bits: int) -> int:
+    """l, as a rule's factory is given it.
+
+    Raises: MethodError where it is out of range.
+    """
     if type(bits) is not int or not 1 <= bits <= MAX_BITS:
         raise MethodError(f"bits={bits}: l must be an int from 1 to {MAX_BITS}, since fp32 has 24 bits in all; try 9")
     return bits

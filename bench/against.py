@@ -7,16 +7,14 @@ those of either side.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import axes, baseline, check, checkpoints, compare, launch, rates, repository, signals, suite
+from bench import axes, baseline, check, checkpoints, compare, launch, rates, repository, scratch, signals, suite
 from bench.baseline import StoredRun
 from bench.check import Verdicts
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
@@ -29,6 +27,7 @@ from bench.tolerance import Tolerances
 ROOT: Final = Path(__file__).resolve().parent.parent
 """Of the code that runs."""
 HEAD: Final = "the working tree"
+NO_FIGURES: Final = "--no-figures"
 _IN_FILE: Final = re.compile(r"(?P<path>.+\.py):\w+")
 
 
@@ -106,23 +105,25 @@ def _measure(request: Request, say: Callable[[str], None]) -> Sides:
     commit = repository.commit(request.revision)
     name = f"{request.revision} ({commit[:12]})"
     _refuse_used(request.out)
-    with _scratch() as scratch:
-        tree = scratch / "tree"
-        repository.lay_out(found, commit, tree, scratch / "index", name, say)
+    with scratch.folder("against") as temporary:
+        tree = temporary / "tree"
+        repository.lay_out(found, commit, tree, temporary / "index", name, say)
         if found.own and not (tree / "cli.py").is_file():
             raise UsageError(f"{name} has no cli.py, so there is nothing to run: give a later commit")
         words = _words(request, found, tree, name)
+        if not found.own:
+            _refuse_lacking(request, words[1], tree / found.prefix, name)
         if not found.own or found.top == ROOT:
             suite.load(request.suite, replaced=request.axes)
         for axis, text in request.axes.items():
             axes.parse(axis, text)
-        out = scratch if request.out is None else Path.cwd() / request.out
+        out = temporary if request.out is None else Path.cwd() / request.out
         say(f"{name}:")
         theirs, folder = tree if found.own else ROOT, tree / found.prefix
-        launch.run(theirs, folder, [*words, "--out", str(out / "base")], name, say)
+        launch.run(theirs, folder, [*words, *_spared(theirs), "--out", str(out / "base")], name, say)
         say(f"{HEAD}:")
         ours = found.top if found.own else ROOT
-        launch.run(ours, Path.cwd(), [*words, "--out", str(out / "head")], HEAD, say)
+        launch.run(ours, Path.cwd(), [*words, *_spared(ours), "--out", str(out / "head")], HEAD, say)
         return Sides(_loaded(out / "base", name), _loaded(out / "head", HEAD), name)
 
 
@@ -166,6 +167,29 @@ def _words(request: Request, found: Repository, tree: Path, name: str) -> list[s
     return words if request.timeout is None else [*words, "--timeout", request.timeout]
 
 
+def _spared(code: Path) -> list[str]:
+    """What spares a run the figures that nobody will look at, where its code knows of it."""
+    return [NO_FIGURES] if NO_FIGURES in (code / "cli.py").read_text(encoding="utf-8", errors="replace") else []
+
+
+def _refuse_lacking(request: Request, file: str, folder: Path, name: str) -> None:
+    """Refuses a commit whose own suite names models or methods in files that it lacks; `file` is the suite as both
+    sides find it, from where they are started: `folder` for the commit."""
+    if not file.endswith(".toml"):
+        return
+    theirs = suite.read(
+        (folder / file).read_bytes(), Path(file).stem, f"{file} of {name}", replaced=("model", "method")
+    )
+    for axis in ("model", "method"):
+        for text in () if axis in request.axes else theirs.own(axis):
+            named = _IN_FILE.fullmatch(str(text))
+            if named is not None and not (folder / Path(named["path"]).expanduser()).is_file():
+                raise UsageError(
+                    f"{name} has no {named['path']}, a {axis} of its {file}: give what both sides have with --{axis}, "
+                    "or a later commit"
+                )
+
+
 def _loaded(directory: Path, name: str) -> StoredRun:
     try:
         return baseline.load(directory)
@@ -180,14 +204,3 @@ def _refuse_used(out: Path | None) -> None:
         assert out is not None
         if any((out / side / file).exists() for file in (RESULTS, RUN)):
             raise UsageError(f"--out {str(out)!r} holds an earlier {side}: remove it, or give another --out")
-
-
-@contextlib.contextmanager
-def _scratch() -> Iterator[Path]:
-    """A temporary folder that is gone afterwards, also where Ctrl-C is pressed while it goes."""
-    folder = tempfile.TemporaryDirectory(prefix="bdia-bench-against-")
-    try:
-        yield Path(folder.name).resolve()
-    finally:
-        with signals.deferred():
-            folder.cleanup()

@@ -115,6 +115,9 @@ def load(directory: Path, *, predicted: bool = False) -> StoredRun:
     Raises: UsageError where there is none, or not all of it; NothingMeasuredError where it holds no record;
     BaselineError for figures that are predicted, where measured ones are meant.
     """
+    if directory.exists() and not directory.is_dir() and directory.name != store.RESULTS:
+        where = f"here {directory.parent}" if directory.name == store.RUN else f"the folder with its {store.RESULTS}"
+        raise UsageError(f"{directory} is a file: expected the directory of a run, its --out; give {where}")
     stored, run = store.read(directory), store.read_run(directory)
     if run is None:
         raise UsageError(f"{directory}: no {store.RUN} there, so what it ran on is not known; give a run's --out")

@@ -27,6 +27,7 @@ from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import Status
+from bench.words import counted
 from bench.workload import Workload, build, facts, train
 
 Fields = dict[str, Any]
@@ -136,7 +137,7 @@ def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tu
         fields["reconstruction"] = msgspec.to_builtins(reading.reconstruction) or None
         fields["bit_exact"] = reading.bit_exact
         if reading.missing:
-            note = note or f"{len(reading.missing)} blocks were not rebuilt, the first {reading.missing[0]}"
+            note = note or f"not rebuilt: {counted(len(reading.missing), 'block')}, the first {reading.missing[0]}"
     if "gradients" in plan.measure:
         begin("measuring gradients")
         torch.manual_seed(case.seed)

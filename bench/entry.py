@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -17,6 +17,10 @@ _NOISY: Final[tuple[Metric, ...]] = ("gradient_error", "rounding_error")
 """What differs between processors by the noise of rounding."""
 _RATE_DECIMALS: Final = 4
 """No timing is good to more, and lines are to be read."""
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+"""As it is read: a file is edited by hand, and merged, and less than nothing is a slip."""
+Size = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Entry(Case, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -35,19 +39,27 @@ class Entry(Case, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     status: Status
     verify: bool = False
     """Every rebuilt activation was checked; what that costs is in the bytes."""
-    activation_bytes: int | None = None
-    peak_bytes: int | None = None
-    side_bytes: int | None = None
+    activation_bytes: Count | None = None
+    peak_bytes: Count | None = None
+    side_bytes: Count | None = None
     bit_exact: bool | None = None
-    gradient_error: float | None = None
-    rounding_error: float | None = None
-    rate_ratio: float | None = None
+    gradient_error: Size | None = None
+    rounding_error: Size | None = None
+    rate_ratio: Size | None = None
     """Of `standard`'s step over this method's; only where it was asked for."""
-    blocks: int | None = None
-    stream_elements: int | None = None
+    blocks: Count | None = None
+    stream_elements: Count | None = None
     stream_dtype: str | None = None
     activation_parts: Parts | None = None
     peak_parts: Parts | None = None
+
+    def __post_init__(self) -> None:
+        """Raises: ValueError for a part of less than nothing, but of `other`, which is what is left of the figure."""
+        super().__post_init__()
+        for name, held in (*(self.activation_parts or {}).items(), *(self.peak_parts or {}).items()):
+            least = held if isinstance(held, int) else min(held.values(), default=0)
+            if least < 0 and name != "other":
+                raise ValueError(f"{name} of {least} bytes: expected 0 or more")
 
     def case(self) -> Case:
         """The case this entry is of."""

@@ -11,6 +11,11 @@ from bench.protocol import Job
 STEPS_OF_MEASURING: Final = 6
 """About as many training steps as memory, reconstruction and gradients take together."""
 
+FEWEST: Final = 3
+"""Jobs after which the time of another is told: the first one pays for what later ones find in the system's cache."""
+REACH: Final = 5
+"""How many times the work of the largest job so far that may be."""
+
 
 def work(job: Job) -> float:
     """The multiplications of a job, up to a common factor: steps x samples x tokens x weights."""
@@ -34,7 +39,8 @@ def step_work(case: Case) -> float:
 class Pace:
     """Seconds of a job as a straight line over its work: starting a process, and then so much a unit.
 
-    Fitted by least squares, neither term below zero.
+    Fitted by least squares, neither term below zero. What the first jobs say of much larger ones is far off, so of
+    these it says nothing.
     """
 
     _jobs: list[tuple[float, float]] = field(default_factory=list)
@@ -44,8 +50,8 @@ class Pace:
         self._jobs.append((work, seconds))
 
     def seconds(self, work: float) -> float | None:
-        """The time a job of this work will take; None before the first is done."""
-        if not self._jobs:
+        """The time a job of this work will take; None where that cannot be told from those that are done."""
+        if len(self._jobs) < FEWEST or work > REACH * max(done for done, _ in self._jobs):
             return None
         count = len(self._jobs)
         mean_work = sum(work for work, _ in self._jobs) / count

@@ -17,6 +17,7 @@ from bench.case import Case, Plan
 from bench.doctor import Finding
 from bench.errors import EXIT_FAILED_CASE, BenchError, UsageError
 from bench.protocol import Event, Finished, Job
+from bench.words import counted
 
 METHOD: Final = "bdia"
 """The method that is looked at unless another is given."""
@@ -120,7 +121,7 @@ def findings(case: Case, found: Examination) -> Iterator[Finding]:
     settings = [f"{name} = {value}" for name, value in (("l", case.bits), ("γ", case.gamma)) if value is not None]
     yield Finding("method", ", ".join([f"{case.method} can be attached", *settings]))
     for names in found.chains:
-        yield Finding("chain", f"{len(names)} blocks: {_listed(names)}")
+        yield Finding("chain", f"{counted(len(names), 'block')}: {_listed(names)}")
     yield from _stability(found.blocks)
     if found.exact is not None:
         yield _headroom(case, found)
@@ -144,7 +145,7 @@ def _stability(blocks: Sequence[BlockFinding]) -> Iterator[Finding]:
     """How many blocks come back bit for bit; of the others, those of one reason together."""
     stable = sum(block.stable for block in blocks)
     if stable:
-        yield Finding("bit-stable", f"{stable} of {len(blocks)} blocks, run twice as the engine would")
+        yield Finding("bit-stable", f"{stable} of {counted(len(blocks), 'block')}, run twice as the engine would")
     reasons: dict[str, list[BlockFinding]] = {}
     for block in blocks:
         if not block.stable:

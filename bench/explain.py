@@ -141,10 +141,10 @@ def explain(base: Iterable[Measured], head: Iterable[Measured], metrics: Sequenc
 
 
 def case_to_trace(
-    found: Explanation, head: Sequence[Measured], metrics: Sequence[Explained]
-) -> tuple[Measured, Explained]:
+    found: Explanation, head: Sequence[Measured], metrics: Sequence[Explained], *, picked: bool
+) -> tuple[Measured, Explained] | None:
     """What `--stacks` runs again, and which of its peaks it tells: what moved most or, where nothing did, the last case
-    of `head` that has been measured.
+    of `head` that has been measured, if cases were `picked`, and else None.
 
     Raises: UsageError where `head` has none.
     """
@@ -156,6 +156,8 @@ def case_to_trace(
         return of[most.case], most.metric
     if not of:
         raise UsageError("--stacks: no case of HEAD has its memory measured, so there is none to run again")
+    if not picked:
+        return None
     return list(of.values())[-1], metrics[0]
 
 

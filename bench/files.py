@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def append(file: int, line: bytes) -> None:
     try:
         write(file, line)
         os.fsync(file)
+        if os.fstat(file).st_size != size + len(line):  # a full tmpfs may take less than it says it took
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     except OSError:
         with contextlib.suppress(OSError):
             os.ftruncate(file, size)

@@ -70,7 +70,8 @@ FORMS: Final[Mapping[str, str]] = {
     "hf:NAME": "a model type of transformers, as in hf:gpt2: built from its configuration, random weights",
     "hf:PATH": "a checkpoint on this machine, as in hf:./my-gpt2: config.json and safetensors",
     "timm:NAME": "a vision model of timm, as in timm:vit_small_patch16_224: random weights",
-    "FILE.py:FUNCTION": "your own model, batch and loss; pkg.mod:FUNCTION likewise (docs/your-own-model.md)",
+    "FILE.py:FUNCTION": "your own model, batch and loss (docs/your-own-model.md)",
+    "pkg.mod:FUNCTION": "the same, in a module that is found where the command is started",
 }
 """How models from outside the table are named."""
 

@@ -20,16 +20,16 @@ class Obstacle(NamedTuple):
 
 def find(method: Method, case: Case) -> Obstacle | None:
     """What keeps `case`, whose method is `method`, from being measured; None where nothing does."""
-    if case.gamma is not None and (reason := gamma.obstacle(method, case.gamma)):
-        return Obstacle("gamma", reason)
+    if method.needs not in (None, case.device):
+        reason = f"device {case.device}: {method.name} moves what is saved into CPU memory, where it is already; "
+        return Obstacle("device", reason + f"take --device {method.needs}")
+    if case.gamma is not None and (unsuitable := gamma.obstacle(method, case.gamma)):
+        return Obstacle("gamma", unsuitable)
     if case.keep and case.depth is not None and case.keep > case.depth:
         reason = f"keep {case.keep}: there are {case.depth} blocks; take --keep {case.depth} or fewer"
         return Obstacle("keep", reason)
-    for axis, count in (("micro_batches", case.micro_batches), ("accumulate", case.accumulate)):
-        if count is not None and case.batch is not None and count > case.batch:
-            option = axis.replace("_", "-")
-            reason = (
-                f"{axis} {count}: a batch of {case.batch} has no {count} parts; take --{option} {case.batch} or fewer"
-            )
-            return Obstacle(axis, reason)
+    count = case.micro_batches
+    if count is not None and case.batch is not None and count > case.batch:
+        reason = f"micro_batches {count}: a batch of {case.batch} has no {count} parts; take {case.batch} or fewer"
+        return Obstacle("micro_batches", reason)
     return None

@@ -12,15 +12,15 @@ from typing import Any
 from bench.errors import UsageError
 
 
-def count(option: str) -> Callable[[str], int]:
-    """What reads the value of `option`, a whole number.
+def count(option: str, otherwise: str = "") -> Callable[[str], int]:
+    """What reads the value of `option`, a whole number; `otherwise` is what the option takes beside those.
 
     Raises: UsageError for anything but one of at least 1.
     """
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1:
-            raise UsageError(f"{option} {text!r}: expected a whole number, at least 1")
+            raise UsageError(f"{option} {text!r}: expected a whole number, at least 1{otherwise}")
         return int(text)
 
     return read

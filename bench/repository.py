@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import supervise
+from bench import signals, supervise
 from bench.errors import UsageError
 
 
@@ -99,18 +99,23 @@ def _git(*words: str, at: Path | None = None, environ: Mapping[str, str] | None 
     Raises: UsageError where there is no git; _GitError where it fails.
     """
     quiet = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
-    try:
-        child = subprocess.Popen(
-            ["git", *words], cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, errors="surrogateescape", env={**(os.environ if environ is None else environ), **quiet},
-            start_new_session=True,
-        )  # fmt: skip
-    except FileNotFoundError as error:
-        raise UsageError("--against needs git, and there is none on PATH: install it") from error
-    try:
-        output, said = child.communicate()
-    finally:
-        supervise.kill(child)
+    with signals.deferred():
+        try:
+            child = subprocess.Popen(
+                ["git", *words], cwd=at, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, errors="surrogateescape", env={**(os.environ if environ is None else environ), **quiet},
+                start_new_session=True,
+            )  # fmt: skip
+        except FileNotFoundError as error:
+            raise UsageError("--against needs git, and there is none on PATH: install it") from error
+        try:
+            with signals.lifted():
+                output, said = child.communicate()
+        finally:
+            supervise.kill(child)
+            for pipe in (child.stdout, child.stderr):
+                if pipe is not None:
+                    pipe.close()
     if child.returncode:
         lines = said.strip().splitlines() or [f"git {words[0]} exited with {child.returncode}"]
         raise _GitError(lines[-1].removeprefix("fatal: "))

@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite
+from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite, words
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -115,8 +115,11 @@ class Session:
             except KeyboardInterrupt as interrupt:
                 cases = {private.case(plan.case) for plan in self.plans}
                 held = sum(record.case() in cases for record in store.records())
-                to_go_on = rerun.going_on(self.request.arguments, self.directory)
-                kept = f"{held} of {len(self.plans)} cases are in {self.directory}; go on with: {to_go_on}"
+                command = rerun.going_on(self.request.arguments, self.directory)
+                of = len(self.plans)
+                kept = (
+                    f"{held} of {words.counted(of, 'case')} {words.be(of)} in {self.directory}; go on with: {command}"
+                )
                 raise RunInterruptedError(interrupt, kept) from None
             store.finish()
             return summary

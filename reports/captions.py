@@ -52,8 +52,7 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "memory-parts": (
         "Where the bytes are at the highest moment of forward and backward (activation memory, above what was there "
-        "before) and of a whole training step. In grey, the model, its gradients and the optimiser; parts too small "
-        "to see are not named.",
+        "before) and of a whole training step. In grey, the model, its gradients and the optimiser.",
         ("activation_bytes", "peak_bytes", "activation_parts", "side_bytes"),
     ),
     "throughput": (

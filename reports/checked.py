@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from bench import words
 from bench.baseline import Update
 from bench.case import Case
 from bench.check import Verdicts
@@ -40,10 +41,10 @@ def lines(verdicts: Verdicts, *, renewable: bool = True) -> Iterator[str]:
 
 
 def told(
-    comparisons: Iterable[Comparison], reruns: Mapping[Case, str], words: Mapping[str, str] = MappingProxyType({})
+    comparisons: Iterable[Comparison], reruns: Mapping[Case, str], called: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[str]:
     """What holds for every case that is told of, and then a line a verdict that is not `same`; further ones of a case,
-    where it moved and how to measure it again below. `words` has other words for verdicts."""
+    where it moved and how to measure it again below. `called` has other words for verdicts."""
     changed = [comparison for comparison in comparisons if comparison.verdict != "same"]
     if not changed:
         return
@@ -53,7 +54,7 @@ def told(
     for case, of_case in itertools.groupby(changed, key=lambda comparison: comparison.case):
         name = settings.which(rows[case], axes)
         for verdict, alike in itertools.groupby(of_case, key=lambda comparison: comparison.verdict):
-            yield from _group(list(alike), f"{words.get(verdict, verdict)}: {name}")
+            yield from _group(list(alike), f"{called.get(verdict, verdict)}: {name}")
         if case in reruns:
             yield f"  again: {reruns[case]}"
 
@@ -86,9 +87,9 @@ def updated(path: str, done: Update) -> Iterator[str]:
     said += [counted(done.changes, _RENEWED)] if done.changes else []
     if done.lines:
         more = "more " if done.changes else ""
-        said.append(f"{done.lines} {more}line{'' if done.lines == 1 else 's'} changed, nothing worse or better")
+        said.append(f"{words.counted(done.lines, more + 'line')} changed, nothing worse or better")
     if done.others:
-        others = f"{done.others} other environment{'' if done.others == 1 else 's'}"
+        others = words.counted(done.others, "other environment")
         said.append(f"{others} left as {'it is' if done.others == 1 else 'they are'}")
     yield ", ".join(said)
 

@@ -72,8 +72,9 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = ROWS) -> She
         for where in told:
             moved.setdefault(where, []).append(settings.which(rows[case], axes))
         notes += [_note(comparison, rows[case], axes, told) for comparison in found if _unseen(comparison)]
-    notes = [f"{where}: {', '.join(cases)}" for where, cases in moved.items()] + notes
     notes += [_note(one, _axes(one.case), axes, ()) for one in comparisons if _law_changed(one)]
+    notes = _headed("no column shows", notes)
+    notes = _headed("moved", [f"{where}: {', '.join(cases)}" for where, cases in moved.items()]) + notes
     if not lines and not notes:
         return None
     if same:
@@ -90,6 +91,10 @@ def compared(comparisons: Sequence[Comparison], limit: int | None = ROWS) -> She
         notes=tuple(notes),
         left_out=f"{units.cases(left_out)} that changed left out" if left_out else "",
     )
+
+
+def _headed(heading: str, notes: Sequence[str]) -> list[str]:
+    return [f"{heading}:", *(f"  {note}" for note in notes)] if notes else []
 
 
 def _shortened(
@@ -143,7 +148,8 @@ def _note(comparison: Comparison, row: dict[str, Any], axes: Sequence[str], told
     ends = " → ".join(values.value(comparison.metric, end) for end in (comparison.old, comparison.new))
     said = "; ".join(filter(None, ("" if comparison.where in told else comparison.where, comparison.note)))
     where = f" ({said})" if said else ""
-    return f"{settings.which(row, axes)}: {comparison.verdict}, {comparison.metric} {ends}{where}"
+    over = " over depth" if _law_changed(comparison) else ""
+    return f"{settings.which(row, axes)}{over}: {comparison.verdict}, {comparison.metric} {ends}{where}"
 
 
 def _law_changed(comparison: Comparison) -> bool:

@@ -41,7 +41,7 @@ def limit(given: str | None) -> int | None:
     """
     if given is None:
         return ROWS
-    return None if given == "all" else options.count("--rows")(given)
+    return None if given == "all" else options.count("--rows", ", or all")(given)
 
 
 def excerpt(

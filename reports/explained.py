@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from bench import law
+from bench import law, words
 from bench.explain import Change, Culprit, Explanation
 from bench.parts import Move
 from reports import settings, units, values
@@ -61,10 +61,8 @@ def lines(found: Explanation, sides: str) -> Iterator[str]:
         which = settings.which(msgspec.structs.asdict(before.series), axes)
         yield f"{which}: {_law(before)} → {_law(after)} bits per activation and block{_floor(after)}"
     if found.blind:
-        yield (
-            f"{found.blind} of {len(found.changes)} changes cannot be located: a side has no breakdown, as records of "
-            "older versions; measure it again"
-        )
+        blind = f"{found.blind} of {words.counted(len(found.changes), 'change')}"
+        yield f"{blind} cannot be located: a side has no breakdown, as records of older versions; measure it again"
     if found.unmatched:
         yield f"{units.cases(found.unmatched)} measured on one side alone"
     counted = f"{len(found.changes)} moved, {found.same} the same"
@@ -88,20 +86,21 @@ def _how(moves: Sequence[Move]) -> str:
     each = " a block" if any(move.first is not None for move in moves) else ""
     grew = moves[0].bytes > 0
     if all(move.old == 0 for move in moves):
-        return f"is new, {_span([move.new for move in moves])} bytes{each},"
+        return f"is new, {_span([move.new for move in moves])}{each},"
     if all(move.new == 0 for move in moves):
-        return f"is gone, {_span([move.old for move in moves])} bytes{each},"
+        return f"is gone, {_span([move.old for move in moves])}{each},"
     if all(move.old > 0 and abs(move.new - move.old) >= _VISIBLE * move.old for move in moves):
         ratios = [move.new / move.old for move in moves]
         low, high = units.ratio(min(ratios)), units.ratio(max(ratios))
         return f"{'grew' if grew else 'shrank to'} {low if low == high else f'{low} to {high}'}"
     by = _span([abs(move.new - move.old) for move in moves])
-    return f"{'grew' if grew else 'shrank'} by {by} bytes{each}"
+    return f"{'grew' if grew else 'shrank'} by {by}{each}"
 
 
 def _span(sizes: Sequence[int]) -> str:
     low, high = min(sizes), max(sizes)
-    return units.integer(low) if low == high else f"{units.integer(low)} to {units.integer(high)}"
+    ends = units.integer(low) if low == high else f"{units.integer(low)} to {units.integer(high)}"
+    return f"{ends} byte{'' if high == 1 else 's'}"
 
 
 def _place(found: Culprit) -> str:

@@ -17,7 +17,7 @@ def everything() -> Iterator[str]:
     known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
     for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
         yield heading
-        yield from (f"  {name:<18}{summary}" for name, summary in rows)
+        yield from (f"  {name:<22}{summary}" for name, summary in rows)
 
 
 def plans(found: Sequence[Plan]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from bench import words
 from bench.case import Case
 from bench.events import JobStarted, RecordDone, RunEvent, RunStarted
 from reports import settings, tables, units
@@ -66,11 +67,13 @@ class Live(AbstractContextManager["Live"]):
             self._say(self._row(event))
 
     def _begin(self, event: RunStarted) -> None:
-        self._say(Text(f"{event.cases} cases: {self._shared}", style="bold"))
+        self._say(Text(f"{units.cases(event.cases)}: {self._shared}", style="bold"))
         reused = len(event.reused)
         self._bar.update(self._task, completed=reused)
         if reused:
-            self._say(Text(f"{reused} of {event.cases} cases are measured already{_kept(event.timed_again)}"))
+            self._say(
+                Text(f"{reused} of {units.cases(event.cases)} {words.be(event.cases)} measured already{_kept(event)}")
+            )
         if event.stale:
             self._say(Text(f"measured again, as they rest on other code, data or settings: {event.stale}"))
 
@@ -81,7 +84,8 @@ class Live(AbstractContextManager["Live"]):
         if self._console.is_terminal:
             return row
         done = f"[{str(event.done).rjust(len(str(event.cases)))}/{event.cases}] "
-        left = f"  ({_left(event.remaining_seconds)})" if event.done < event.cases else ""
+        known = event.remaining_seconds is not None and event.done < event.cases
+        left = f"  ({_left(event.remaining_seconds)})" if known else ""
         return Text.assemble(done, row, left)
 
     def _doing(self, event: JobStarted) -> str:
@@ -108,12 +112,12 @@ class _TimeLeft(ProgressColumn):
         return Text(_left(None if ends is None else ends - time.monotonic()), style="dim")
 
 
-def _kept(timed_again: int) -> str:
+def _kept(event: RunStarted) -> str:
     """What becomes of the cases that are measured already."""
-    if not timed_again:
-        return " and stay as they are"
-    are = "is" if timed_again == 1 else "are"
-    return f"; {timed_again} of them {are} timed again beside the rest of their group"
+    again = event.timed_again
+    if not again:
+        return f" and {'stays as it is' if len(event.reused) == 1 == event.cases else 'stay as they are'}"
+    return f"; {again} of them {words.be(again)} timed again beside the rest of their group"
 
 
 def _end(remaining_seconds: float | None) -> float | None:

@@ -26,17 +26,21 @@ Note = Callable[[str], None]
 """Where remarks go that are no part of the report, line by line."""
 
 
-def conclude(records: Sequence[Record], directory: Path, note: Note) -> None:
-    """What a run ends with: tables, a verdict, figures."""
-    from reports import figures
-
+def conclude(records: Sequence[Record], directory: Path, note: Note, *, drawn: bool = True) -> None:
+    """What a run ends with: tables, a verdict and, if they are to be `drawn`, figures."""
     found = frame(records)
-    folder = directory / "figures"
     with rows_kept(found):
         page.show(found, "table", verdict(found))
-        drawn = figures.save_all(found, folder)
-    _note_refused(drawn, note)
-    print(f"Figures: {folder if drawn.paths else 'none'}")
+        if drawn:
+            _draw_all(found, directory / "figures", note)
+
+
+def _draw_all(found: pd.DataFrame, folder: Path, note: Note) -> None:
+    from reports import figures
+
+    saved = figures.save_all(found, folder)
+    _note_refused(saved, note)
+    print(f"Figures: {folder if saved.paths else 'none'}")
 
 
 def answer(request: Request, run: StoredRun, note: Note) -> None:

@@ -67,8 +67,17 @@ def _sheet(title: str, total_bytes: int, found: Sequence[Site], shown: int = SHO
             Column("bytes"), Column("share"), Column("allocations"),
         ),
         lines=tuple(lines),
-        legend=("allocated at: in a backward, the line of the forward's operator; — is before the step",),
+        legend=tuple(_legend(found[:shown])),
     )  # fmt: skip
+
+
+def _legend(shown: Sequence[Site]) -> Iterator[str]:
+    yield "allocated at: in a backward, the line of the forward's operator"
+    if any(site.line is None for site in shown):
+        made = "there before the step, or made by no function of torch's, as RNG states are"
+        yield f"allocated at {units.MISSING}: {made}"
+    if any(not site.blocks for site in shown):
+        yield f"blocks {units.MISSING}: it lies in none"
 
 
 def _short(line: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench import words
 from bench.check import Verdicts
 from bench.comparison import Comparison
 from bench.tolerance import BYTES
@@ -77,7 +78,7 @@ def append(path: Path, verdicts: Verdicts, *, advice: str = "") -> None:
 
 def _headline(verdicts: Verdicts) -> str:
     count = len(verdicts.regressions)
-    title = "passed" if verdicts.passed else f"{count} regression{'' if count == 1 else 's'}"
+    title = "passed" if verdicts.passed else words.counted(count, "regression")
     run, baseline = (_code(_shortened(name)) for name in (verdicts.run, verdicts.baseline))
     page = f"## Memory gate: {title}\n\n{run} against {baseline}: {verdicts.counted or 'nothing to compare'}.\n\n"
     if verdicts.mismatch:

@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from bench import words
+
 MISSING = "—"
 NOT_FINITE = "not finite"
 EXACT = "0 (exact)"
@@ -189,7 +191,7 @@ def rounding(value: float | None) -> str:
 
 def cases(count: int) -> str:
     """How many cases: `1 case`, `12 cases`."""
-    return f"{count} case{'' if count == 1 else 's'}"
+    return words.counted(count, "case")
 
 
 def slope(value: float | None) -> str:

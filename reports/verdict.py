@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bdia.methods import METHODS
-from bench import gamma
+from bench import gamma, words
 from bench.case import WHOLE
 from reports import settings, units
 from reports.frame import REFERENCE, method_rank, rows
@@ -150,7 +150,7 @@ def _reconstruction_clause(found: Sequence[Row]) -> str:
     deepest = max((row["depth"] for row in tried if row["depth"] is not None), default=None)
     methods = sorted({row["method"] for row in tried}, key=lambda name: (not _quantised(name), method_rank(name)))
     said = [_rebuilt([row for row in tried if (row["method"], row["depth"]) == (name, deepest)]) for name in methods]
-    where = "" if deepest is None else f"over {deepest} blocks "
+    where = "" if deepest is None else f"over {words.counted(deepest, 'block')} "
     return where + " while ".join(clause for clause in said if clause)
 
 
@@ -215,7 +215,7 @@ def _failures(found: Sequence[Row]) -> str:
 def _ended(rows: Sequence[Row], of: int, did: tuple[str, str]) -> str:
     """`4 of 20 cases have no result (3 oom, 1 timeout)`; `did` is for one, and for several."""
     said = ", ".join(f"{number} {status}" for status, number in Counter(row["status"] for row in rows).items())
-    return f"{len(rows)} of {of} cases {did[len(rows) != 1]} ({said})"
+    return f"{len(rows)} of {units.cases(of)} {did[len(rows) != 1]} ({said})"
 
 
 def _quantised(name: str) -> bool:

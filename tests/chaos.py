@@ -342,7 +342,7 @@ def drive(real: bool, line: list[str]) -> None:
     from bench import files, probe, session
 
     # Tables and figures take longer than the whole sweep.
-    sys.modules["reports.report"] = types.SimpleNamespace(conclude=lambda *arguments: None)  # type: ignore[assignment]
+    sys.modules["reports.report"] = types.SimpleNamespace(conclude=lambda *arguments, **options: None)  # type: ignore[assignment]
 
     def slowly(file: int, content: bytes) -> None:
         for start in range(0, len(content), 500):

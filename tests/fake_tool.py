@@ -1,6 +1,6 @@
 """A stand-in for the tool's own cli.py, for tests of `bench.against`: it measures nothing and writes the run that lies
 beside it as a template. How it behaves is in the file `behaviour`, and its bytes in the file `bytes`: of the folder it
-is started in or, in the tool's own repository, of the code's."""
+is started in or, in the tool's own repository, of the code's. Like that of today it knows of --no-figures."""
 
 from __future__ import annotations
 

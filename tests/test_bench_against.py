@@ -20,6 +20,7 @@ from synthetic_records import CPU, case, full
 import cli
 from bench import against, check
 from bench.errors import BaselineError, BenchError, UsageError
+from bench.session import RunInterruptedError
 from bench.store import Run
 from bench.tolerance import Tolerances
 
@@ -59,6 +60,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (top / "sub").mkdir(parents=True)
     monkeypatch.chdir(top)
     Path("tiny.toml").write_text(SUITE)
+    Path("model.toml").write_text(f"{SUITE}\n[cpu]\nmodel = 'lost.py:step'\nmethod = 'lost.py:RULE'\n")
     Path("train.py").write_text("")
     Path("sub/tiny.toml").write_text(SUITE)
     Path("bytes").write_text("1000")
@@ -117,7 +119,7 @@ def test_the_commit_is_measured_beside_changes_that_are_not_committed(repository
     (code, there, *words), (same_code, here, *same_words) = lines(tmp_path)
     assert (code, words) == (same_code, same_words)
     assert code == str(tmp_path / "tool")
-    assert words == ["run", "tiny.toml", "--depth", "2,4", "--timeout", "60.0"]
+    assert words == ["run", "tiny.toml", "--depth", "2,4", "--timeout", "60.0", "--no-figures"]
     assert there.startswith(str(tmp_path / "tmp"))
     assert here == str(repository)
     assert git("status", "--porcelain") == before
@@ -196,7 +198,7 @@ def test_files_are_those_of_either_side_however_they_are_named(repository: Path,
     (_, _, *words), (_, _, *same) = lines(tmp_path)
     assert words == same
     models, methods = "gpt,train.py:step,hf:gpt2", f"bdia,{tmp_path}/outside.py:NAIVE"
-    assert words == ["run", "tiny.toml", "--model", models, "--method", methods, "--data", "text.txt"]
+    assert words == ["run", "tiny.toml", "--model", models, "--method", methods, "--data", "text.txt", "--no-figures"]
 
 
 def test_nothing_is_left_out_of_the_commit(repository: Path) -> None:
@@ -235,6 +237,8 @@ def test_submodules_are_said_to_be_empty(repository: Path, tmp_path: Path) -> No
         (asked("new.toml"), r"v1 \(.*\) has no new.toml: give what both sides have"),
         (asked("none.toml"), "none.toml: not there in the working tree"),
         (asked(axes={"model": "new.py:step"}), r"has no new.py"),
+        (asked("model.toml"), r"v1 \(.*\) has no lost.py, a model of its model.toml: give .* with --model, or a later"),
+        (asked("model.toml", axes={"model": "gpt"}), r"v1 \(.*\) has no lost.py, a method of its model.toml"),
         (asked("tinny"), "unknown suite 'tinny'"),
         (asked(axes={"depth": "four"}), "--depth 'four'"),
         (asked(data="none.txt"), "none.txt: not there"),
@@ -439,3 +443,29 @@ def test_a_users_model_is_measured_by_the_tool_itself(
     assert head.activation_bytes == base.activation_bytes + 4 * 64 * 4 * 4
     assert nothing_behind(tmp_path)
     assert isinstance(against.judge(sides, Tolerances()), check.Verdicts)
+
+
+def test_an_older_tool_is_not_asked_to_leave_out_figures(repository: Path, tmp_path: Path) -> None:
+    """What does not know --no-figures draws them."""
+    code = tmp_path / "tool" / "cli.py"
+    code.write_text(code.read_text().replace("--no-figures", "nothing"))
+    measured(asked())
+    assert [words for _, _, *words in lines(tmp_path)] == [["run", "tiny.toml"]] * 2
+
+
+def test_a_git_that_is_being_started_is_ended_too(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the moment in which it has been started and nobody knows of it yet is heeded a little later."""
+    started: list[subprocess.Popen[str]] = []
+    start = subprocess.Popen
+
+    def interrupted(*given: object, **options: object) -> subprocess.Popen[str]:
+        child: subprocess.Popen[str] = start(*given, **options)
+        started.append(child)
+        os.kill(os.getpid(), signal.SIGINT)
+        return child
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    with pytest.raises(RunInterruptedError):
+        against.measure(asked(), lambda line: None)
+    (child,) = started
+    assert child.returncode is not None

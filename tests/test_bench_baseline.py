@@ -212,6 +212,32 @@ def test_a_file_that_is_no_baseline_is_refused_and_kept(path: Path, text: str) -
     assert path.read_bytes() == raw
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("activation_bytes", -1, r"Expected `int` >= 0 - at `\$.cases\[0\].activation_bytes`"),
+        ("peak_bytes", -5, "peak_bytes"),
+        ("side_bytes", -5, "side_bytes"),
+        ("gradient_error", -0.1, "Expected `float` >= 0"),
+        ("activation_parts", {"block": {"0-3": -4}}, "block of -4 bytes: expected 0 or more"),
+        ("peak_parts", {"parameters": -4}, "parameters of -4 bytes"),
+    ],
+)
+def test_less_than_nothing_is_refused_as_it_is_read(path: Path, name: str, value: object, said: str) -> None:
+    """Bytes and errors below 0, as a slip of an editor leaves them, make no baseline."""
+    baseline.update(path, [record()], KEY)
+    [line] = lines(path)
+    path.write_text(path.read_text().replace(line, json.dumps(json.loads(line) | {name: value})))
+    with pytest.raises(BaselineError, match=said):
+        baseline.read(path)
+
+
+def test_what_is_left_of_a_figure_may_be_less_than_nothing(path: Path) -> None:
+    """The part `other` is a difference."""
+    baseline.update(path, [record(peak_parts={"parameters": 1000, "other": -8})], KEY)
+    assert only(path).cases[0].peak_parts == {"parameters": 1000, "other": -8}
+
+
 def test_a_merge_that_kept_both_sides_is_refused(path: Path) -> None:
     """An environment or a case that the file holds twice is named, since only one of the two would count."""
     baseline.update(path, [record()], KEY)

@@ -17,36 +17,37 @@ def job(kind: Kind, *depths: int, train_steps: int = 0) -> Job:
     return Job(kind=kind, members=members, rounds=5, warmup=1, threads=2, events=-1)
 
 
-def test_nothing_is_known_before_the_first_job() -> None:
-    """Without a finished job there is no estimate."""
-    assert Pace().seconds(3.0) is None
-
-
-def test_one_job_scales() -> None:
-    """After one job, time is taken to be proportional to work."""
+def paced(*jobs: tuple[float, float]) -> Pace:
     pace = Pace()
-    pace.add(10.0, 4.0)
-    assert pace.seconds(20.0) == pytest.approx(8.0)
+    for work_, seconds in jobs:
+        pace.add(work_, seconds)
+    return pace
+
+
+def test_nothing_is_told_before_it_can_be_believed() -> None:
+    """There is no estimate after fewer than three jobs, nor of one that is over five times as large as any so far."""
+    assert [paced(*[(10.0, 4.0)] * count).seconds(10.0) for count in range(4)] == [None, None, None, pytest.approx(4.0)]
+    assert paced(*[(10.0, 4.0)] * 3).seconds(50.1) is None
+    assert paced(*[(10.0, 4.0)] * 3, (20.0, 8.0)).seconds(50.1) is not None
+
+
+def test_jobs_of_one_size_scale() -> None:
+    """Where all jobs had the same work, time is taken to be proportional to it."""
+    assert paced(*[(10.0, 4.0)] * 3).seconds(20.0) == pytest.approx(8.0)
 
 
 def test_several_jobs_make_a_line() -> None:
-    """After two jobs, starting a process and working are told apart."""
-    pace = Pace()
-    pace.add(10.0, 4.0)
-    pace.add(20.0, 5.0)
+    """Of jobs of several sizes, starting a process and working are told apart."""
+    pace = paced((10.0, 4.0), (20.0, 5.0), (30.0, 6.0))
     assert pace.seconds(0.0) == pytest.approx(3.0)
     assert pace.seconds(40.0) == pytest.approx(7.0)
 
 
 def test_no_estimate_is_below_zero() -> None:
     """Noise that would put the line below zero, or let it fall, does not."""
-    steep, falling = Pace(), Pace()
-    steep.add(10.0, 1.0)
-    steep.add(20.0, 30.0)
-    falling.add(10.0, 5.0)
-    falling.add(20.0, 4.0)
+    steep, falling = paced((10.0, 1.0), (15.0, 15.5), (20.0, 30.0)), paced((10.0, 5.0), (15.0, 4.5), (20.0, 4.0))
     assert steep.seconds(1.0) == pytest.approx(1.0 * 15.5 / 15.0)
-    assert falling.seconds(1000.0) == pytest.approx(4.5)
+    assert falling.seconds(100.0) == pytest.approx(4.5)
 
 
 def test_work_grows_with_what_there_is_to_do() -> None:

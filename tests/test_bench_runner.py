@@ -360,17 +360,18 @@ def test_an_interrupt_keeps_what_was_stored(bench: Bench) -> None:
 
 
 def test_progress_is_told(bench: Bench) -> None:
-    """Events tell of each child before it starts and of each record as it is stored, with the time left."""
-    bench.run([plan("standard"), plan("bdia")])
+    """Events tell of each child before it starts and of each record as it is stored, with the time left once it can be
+    told."""
+    bench.run([plan("standard"), plan("bdia"), plan("checkpoint")])
     kinds = [type(event) for event in bench.events]
-    assert kinds == [RunStarted, JobStarted, JobStarted, RecordDone, JobStarted, RecordDone]
+    assert kinds == [RunStarted, JobStarted, JobStarted, RecordDone, JobStarted, RecordDone, JobStarted, RecordDone]
     done = [event for event in bench.events if isinstance(event, RecordDone)]
-    assert [(event.done, event.cases) for event in done] == [(1, 2), (2, 2)]
+    assert [(event.done, event.cases) for event in done] == [(1, 3), (2, 3), (3, 3)]
     started = [event for event in bench.events if isinstance(event, JobStarted)]
-    assert [event.kind for event in started] == ["time", "measure", "measure"]
-    assert started[0].remaining_seconds is None
+    assert [event.kind for event in started] == ["time", *["measure"] * 3]
     assert done[-1].remaining_seconds == 0
-    assert all((event.remaining_seconds or 0) > 0 for event in started[1:])
+    assert [event.remaining_seconds is None for event in started] == [True, True, True, False]
+    assert (started[-1].remaining_seconds or 0) > 0
 
 
 def test_plans_are_grouped_by_all_but_method_and_l() -> None:

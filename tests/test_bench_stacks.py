@@ -102,16 +102,19 @@ def changed(depth: int, *, activation: int, peak: int) -> list[Record]:
 
 
 def test_what_moved_most_is_run_again() -> None:
-    """The case whose activations grew most, its peak where no activations moved, and any case where nothing did."""
+    """The case whose activations grew most, its peak where no activations moved, and where nothing did, one of those
+    that were picked, if any were."""
     before, after = zip(changed(2, activation=5, peak=0), changed(4, activation=7, peak=90), strict=True)
-    chosen, metric = explain.case_to_trace(explain.explain(before, after), after, explain.METRICS)
+    chosen, metric = explain.case_to_trace(explain.explain(before, after), after, explain.METRICS, picked=False)
     assert (chosen, metric) == (after[1], "activation_bytes")
     before, after = zip(changed(2, activation=0, peak=3), changed(4, activation=0, peak=0), strict=True)
-    assert explain.case_to_trace(explain.explain(before, after), after, explain.METRICS) == (after[0], "peak_bytes")
+    found = explain.explain(before, after)
+    assert explain.case_to_trace(found, after, explain.METRICS, picked=False) == (after[0], "peak_bytes")
     found = explain.explain(before, before)
-    assert explain.case_to_trace(found, before, ("peak_bytes",)) == (before[1], "peak_bytes")
+    assert explain.case_to_trace(found, before, ("peak_bytes",), picked=True) == (before[1], "peak_bytes")
+    assert explain.case_to_trace(found, before, ("peak_bytes",), picked=False) is None
     with pytest.raises(UsageError, match="--stacks"):
-        explain.case_to_trace(found, [made.record(made.case(), status="oom")], explain.METRICS)
+        explain.case_to_trace(found, [made.record(made.case(), status="oom")], explain.METRICS, picked=False)
 
 
 def test_the_table_is_short_and_adds_up() -> None:
@@ -123,6 +126,13 @@ def test_the_table_is_short_and_adds_up() -> None:
     texts = [cell.text for cell in sheet.lines[0].cells]
     assert texts == ["block", "bdia/models/gpt.py:0", "0-2, 5", "10", "3.3%", "4"]
     assert [cell.text for cell in sheet.lines[-1].cells] == ["6 more", "", "", "60", "20.0%", "24"]
+    assert len(sheet.legend) == 1
+    bare = stacks.Stacks(
+        activation_bytes=9, activation=(stacks.Site("gradients", None, (), 9, 1),), peak_bytes=0, peak=()
+    )
+    _, allocated, blocks = sites.sheet(CASE, bare, "activation_bytes").legend
+    assert allocated.startswith("allocated at —: there before the step, or made by no function of torch's")
+    assert blocks == "blocks —: it lies in none"
     record = made.record(CASE, activation_bytes=300)
     assert list(sites.lines(record, told, "activation_bytes")) == []
     (said,) = sites.lines(made.record(CASE, activation_bytes=290), told, "activation_bytes")

@@ -270,9 +270,10 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The ten suites are there, `quick` first."""
+    """The eleven suites are there, `quick` first."""
     assert suite.names() == (
-        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "width",
+        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "rivals",
+        "width",
     )  # fmt: skip
 
 

@@ -132,6 +132,7 @@ def error_of(answer: Answer, code: int) -> str:
         ("run --dept 4", "unknown option --dept: did you mean --depth?"),
         ("run --method bdai", "did you mean 'bdia'?"),
         ("run --model gtp", "did you mean 'gpt'?"),
+        ("run --model x", "or hf:NAME, hf:PATH, timm:NAME, FILE.py:FUNCTION, pkg.mod:FUNCTION"),
         ("run --depth 0", "--depth 0: expected a whole number at least 1"),
         ("run --depth 4:64", "expected a range such as 4:64:x2"),
         ("run --depth four", "--depth 'four'"),
@@ -234,6 +235,16 @@ def test_a_run_ends_with_tables_a_verdict_and_figures(
     assert "[6/6] bdia depth=4 " in err
     assert len((tmp_path / "here" / "results.jsonl").read_text().splitlines()) == 6
     assert {path.suffix for path in (tmp_path / "here" / "figures").iterdir()} == {".png", ".svg", ".csv"}
+
+
+def test_a_run_without_figures_draws_none(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`--no-figures` ends with tables and the sentence, which a run with figures has before their line."""
+    make_up(monkeypatch)
+    code, whole, _ = bench("run", *SMALL, "--out", "whole")
+    assert (code, whole.splitlines()[-1][:8]) == (0, "Figures:")
+    code, out, _ = bench("run", *SMALL, "--out", "here", "--no-figures")
+    assert (code, out.splitlines()) == (0, whole.splitlines()[:-1])
+    assert not (tmp_path / "here" / "figures").exists()
 
 
 def test_a_run_remembers_what_its_suite_tolerates(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,7 @@ import pytest
 from synthetic_records import QUANTISED, case, depth_suite, elements, failed
 
 import cli
-from bench import parts, starts, store
+from bench import parts, stacks, starts, store
 from bench.record import Record
 from bench.store import Run, Store
 
@@ -430,7 +431,11 @@ def test_compare_takes_baselines_and_shows_the_law(bench: Bench, base: str) -> N
     assert len(tables) == 1
     shown = tables.pop()
     assert "side_bits of blocks 1-11: bdia depth=12" in shown
-    assert "bdia: worse, bits_per_activation 1.00 → 8.00 (side_bits of blocks 1-23)" in shown
+    assert "\nmoved:\n  side_bits of blocks" in shown
+    assert (
+        "\nno column shows:\n  bdia over depth: worse, bits_per_activation 1.00 → 8.00 (side_bits of blocks 1-23)"
+        in re.sub(" +\n(?=\\S)", " ", shown)
+    )
     assert "…" not in shown
     assert answers[3][1].splitlines()[-1] == "b.json -> head.json: 22 same, 7 worse"
 
@@ -474,6 +479,16 @@ def test_explain_picks_cases_and_metric(bench: Bench, base: str) -> None:
     assert "did you mean 'peak_bytes'?" in error_of(bench("explain", base, "head", "--metric", "peak_byte"), 2)
 
 
+def test_stacks_of_nothing_that_moved_run_nothing(bench: Bench, base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing moved and no case was picked, `--stacks` measures none, and says how to."""
+    monkeypatch.delattr(stacks, "trace")
+    code, out, err = bench("explain", "base", "base", "--stacks")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[-1].startswith(
+        "--stacks: nothing moved, so nothing is run again; pick a case with --method"
+    )
+
+
 def test_explain_says_what_it_cannot_tell(bench: Bench, base: str) -> None:
     """Where a side has no breakdown, `explain` shows the totals and says that they cannot be located."""
     bare = [msgspec.structs.replace(one, activation_parts=None, peak_parts=None) for one in measured(side=8)]
@@ -483,6 +498,19 @@ def test_explain_says_what_it_cannot_tell(bench: Bench, base: str) -> None:
     assert out.splitlines()[-1] == "b.json -> head: 6 moved, 6 the same"
     write("less", measured()[:2])
     assert "4 cases measured on one side alone" in bench("explain", base, "less")[1]
+
+
+@pytest.mark.parametrize(
+    ("file", "give"), [("b.json", "the folder with its results.jsonl"), ("base/run.json", "here base")]
+)
+@pytest.mark.parametrize("command", ["report", "check --baseline b.json"])
+def test_a_file_in_place_of_a_run_says_what_to_give(
+    bench: Bench, base: str, command: str, file: str, give: str
+) -> None:
+    """A file where a run's directory is wanted is one line that says what is."""
+    name, *options = command.split()
+    text = error_of(bench(name, file, *options), 2)
+    assert text == f"bdia-bench: {file} is a file: expected the directory of a run, its --out; give {give}\n"
 
 
 def test_a_path_into_the_results_is_a_run(bench: Bench, base: str) -> None:

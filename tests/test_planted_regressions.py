@@ -17,7 +17,7 @@ import cli
 from bench.case import Measurement
 from bench.store import read
 
-REVERSIBLE, TAPE = "bdia/backprop/reversible.py", "bdia/backprop/tape.py"
+REVERSIBLE, TAPE, RNG = "bdia/backprop/reversible.py", "bdia/backprop/tape.py", "bdia/backprop/rng.py"
 CALLED = "        self._tape.calls.append(call)\n"
 """In `ReversibleRecording.run`: the call is on the tape, its block has not run yet. `x` is x_k."""
 
@@ -101,7 +101,7 @@ PLANTS = (
         (
             after(
                 REVERSIBLE,
-                "        after = rng.state_of(x.device)\n",
+                "        drawn_from = self._draws.after(before, x.device)\n",
                 "        if len(self._tape.calls) == 3 and y.requires_grad:\n"
                 "            y.register_hook(lambda grad: grad * (1 + 2.0**-20))\n",
             ),
@@ -111,8 +111,8 @@ PLANTS = (
     Plant(
         "an RNG state stored per block although none draws",
         (
-            Edit(REVERSIBLE, "        if not rng.same(before, after):\n", "        if True:\n"),
-            Edit(REVERSIBLE, "rng.same(before, self._rng_before):", "False:"),
+            Edit(RNG, "return None if same(before, self._last) else before", "return before"),
+            Edit(RNG, "return self._last if self._last is not None and same(now, self._last) else now", "return now"),
         ),
         ("activation_bytes", "rng_states of blocks 0-3"),
     ),

@@ -140,7 +140,7 @@ def test_an_update_counts_what_it_did() -> None:
     [
         ((MOVE,), "every", "grew 8.00× in every block of bdia"),
         ((Move("side_bits", 1, 3, 8, 1),), "some", "shrank to 0.12× in some blocks of bdia"),
-        ((Move("side_bits", 3, 3, 1000, 1001),), "same", "grew by 1 bytes a block in block 3 of bdia"),
+        ((Move("side_bits", 3, 3, 1000, 1001),), "same", "grew by 1 byte a block in block 3 of bdia"),
         (
             (Move("side_bits", 1, 3, 0, 8), Move("side_bits", 1, 3, 0, 9)), "same",
             "is new, 8 to 9 bytes a block, in blocks 1-3 of bdia",

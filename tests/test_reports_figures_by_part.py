@@ -121,8 +121,8 @@ def test_no_text_is_cut_or_covered(records: list[Record]) -> None:
                     and piece.y0 < (box.y0 + box.y1) / 2 < piece.y1]  # fmt: skip
 
 
-def test_the_legend_has_what_can_be_seen() -> None:
-    """Parts that occur are named in their order, but for specks; the side bits always, where there are any."""
+def test_the_legend_has_all_parts() -> None:
+    """Those that occur are named in their order, be they too thin to be seen, and no other."""
 
     def named(records: list[Record]) -> list[str]:
         legend = drawn(records).get_legend()
@@ -130,11 +130,11 @@ def test_the_legend_has_what_can_be_seen() -> None:
         return [text.get_text() for text in legend.get_texts()]
 
     assert named(synthetic.depth_suite((12,))) == [
-        "parameters", "gradients", "optimiser state", "residual states", "side bits", "blocks", "head and loss",
+        "parameters", "gradients", "optimiser state", "batch", "residual states", "side bits", "blocks",
+        "head and loss", "other",
     ]  # fmt: skip
     assert "side bits" not in named(synthetic.depth_suite((12,), ("standard", "checkpoint")))
-    everything = named(crowded())
-    assert everything == [NAMES[name] for name in parts.NAMES if name != "input"]
+    assert named(crowded()) == [NAMES[name] for name in parts.NAMES]
 
 
 def test_parts_look_unlike_methods_and_one_another() -> None:

@@ -22,7 +22,8 @@ import synthetic_records as synthetic
 
 import cli
 from bench.record import Record
-from bench.store import Resumption, Run, Store
+from bench.starts import Resumption
+from bench.store import Run, Store
 from reports import captions, figures, html
 from reports.contents import sheets
 from reports.figures.style import looks

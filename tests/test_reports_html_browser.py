@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,11 @@ import synthetic_records as synthetic
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from bench.record import Record
-from reports import html
+from reports import figures, html
 from reports.contents import sheets
+from reports.figures import select
 from reports.frame import frame
+from reports.html import grid
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 RUN = json.loads((Path(__file__).parent.parent / "docs/results/quick/run.json").read_text())
@@ -242,7 +245,8 @@ def pages_of(page: Page) -> list[pypdf.PageObject]:
 
 
 def squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
+    """Without spaces, nor the ligatures that a font puts into a PDF."""
+    return re.sub(r"\s+", "", unicodedata.normalize("NFKC", text))
 
 
 def test_print_has_every_row_on_a4(show: Opener) -> None:
@@ -261,6 +265,22 @@ def test_print_has_every_row_on_a4(show: Opener) -> None:
             assert {"peak", "tok/s"} <= set(text.split())
             (first, *_) = re.findall(r"^(?:\d+ )?(?:standard|checkpoint|bdia\S*) \d", text, re.MULTILINE)
             assert first[0].isdecimal()
+
+
+def test_print_unfolds_what_the_screen_folds(show: Opener) -> None:
+    """On paper are the numbers of each figure, every row of them below its headings, and what was expected, though
+    nobody opened them; on the screen they stay folded."""
+    records = synthetic.depth_suite()
+    page = show(records)
+    whole = squeezed("".join(each.extract_text() for each in pages_of(page)))
+    assert squeezed(RUN["expect"].replace("`", "")) in whole
+    drawn = [one for one in figures.FIGURES.values() if not one.plot(select.View(frame(records))).numbers.empty]
+    assert len(drawn) > 1
+    for one in drawn:
+        for line in grid.plotted(one.plot(select.View(frame(records))).numbers).sheet.lines:
+            assert squeezed("".join(cell.text for cell in line.cells)) in whole
+    assert page.locator("details[open]").count() == 0
+    assert not page.locator(".drawing table").first.is_visible()
 
 
 def test_print_leaves_no_heading_alone(show: Opener) -> None:

@@ -42,12 +42,20 @@ def test_a_log_has_a_line_a_case() -> None:
 
 
 def test_what_all_cases_share_is_said_once() -> None:
-    """The first line tells the axes that all cases share; rows tell those in which they differ."""
+    """The first line tells the axes that all cases share; rows tell those in which they differ, and no time left where
+    none is known."""
     text = shown([RunStarted(4, (), 0), RecordDone(full(CASES[0]), 1, 4, 1.0, None)])
     first, row = text.splitlines()
     assert "width 256" in first
     assert "width" not in row
-    assert "time left not known yet" in row
+    assert "left" not in row
+
+
+def test_one_case_is_one_case() -> None:
+    """A run of one case is counted in the singular, also where it is measured already."""
+    text = shown([RunStarted(1, (full(CASES[0]),), 0)], cases=CASES[:1])
+    assert text.startswith("1 case: gpt · depth 6 ")
+    assert "\n1 of 1 case is measured already and stays as it is\n" in text
 
 
 def test_a_failed_case_says_why() -> None:

@@ -282,7 +282,10 @@ def test_two_runs_stand_side_by_side() -> None:
     assert found["standard"][3] == "+<0.01%"
     assert [found[record.method][-1] for record in base] == ["worse", "same", "same", "newly failing", "better"]
     assert found["bdia-naive"][1:4] == ["ok", "oom", "—"]
-    assert sheet.notes == (f"bdia: better, side_bytes {units.integer(base[4].side_bytes)} → 1",)
+    assert sheet.notes == (
+        "no column shows:",
+        f"  bdia: better, side_bytes {units.integer(base[4].side_bytes)} → 1",
+    )
     assert compared([]) is None
     stream = io.StringIO()
     Console(file=stream, width=80).print(tables.table(sheet, width=80))

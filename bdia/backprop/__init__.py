@@ -140,6 +140,10 @@ class Recording(Protocol):
 class Strategy(Protocol):
     """What to keep. Stateless: everything of one forward lives on its `Recording`."""
 
-    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> Recording:
-        """Begins one forward. `checks` says how closely its backward is to be compared with it."""
+    def begin(self, rule: Rule, *, blocks: int, checks: Checks, watcher: Numbered | None) -> Recording:
+        """Begins one forward, of about `blocks` calls: a model may skip blocks, or call one twice. `checks` says how
+        closely its backward is to be compared with it.
+
+        Raises: MethodError for a rule that the strategy cannot carry, with the cure. Attaching begins one to see.
+        """
         ...

@@ -19,7 +19,7 @@ class Checkpoint:
     side_bytes = 0
     rng_bytes = 0
 
-    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> Checkpoint:
+    def begin(self, rule: Rule, *, blocks: int, checks: Checks, watcher: Numbered | None) -> Checkpoint:
         return self
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:

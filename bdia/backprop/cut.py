@@ -103,6 +103,9 @@ class Cut:
 
     def _joined(self, name: str, parts: Sequence[Tensor]) -> Tensor:
         dim = self.batch_dim
+        alone = all(part.dim() > dim and part.shape[dim] == 1 for part in parts)
+        if alone and max(self.sizes) > 1 and all(torch.equal(part, parts[0]) for part in parts[1:]):
+            return parts[0]  # the same for all samples: T5's bias of positions
         rows = {
             divmod(part.shape[dim], size) if part.dim() > dim else (0, 0)
             for part, size in zip(parts, self.sizes, strict=True)

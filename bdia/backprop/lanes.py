@@ -39,7 +39,7 @@ class Lanes:
             return self._lanes[0].run(work, x, gamma)
         works = work.cut(cut)
         gammas: Iterable[Tensor | None] = [None] * len(works) if gamma is None else cut.split(gamma)
-        parts = zip(self._lanes, works, cut.split(x), gammas, strict=True)
+        parts = zip(self._lanes, works, map(_dense, cut.split(x)), gammas, strict=True)
         ys = [lane.run(part, part_x, part_gamma) for lane, part, part_x, part_gamma in parts]
         y = cast("Tensor", cast("Any", _Join).apply(cut, *ys))
         del ys
@@ -85,6 +85,16 @@ class Lanes:
         count = len(self._lanes)
         columns = [[None] * count if x is None else list(self._cut.split(x.detach())) for x in state]
         return [tuple(column[lane] for column in columns) for lane in range(count)]
+
+
+def _dense(x: Tensor) -> Tensor:
+    """x as its rerun will find it, in memory of its own: kernels may choose by what lies between rows."""
+    span = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != span:
+            return x.clone()
+        span *= size
+    return x
 
 
 class _Join(torch.autograd.Function):

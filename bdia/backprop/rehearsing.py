@@ -45,7 +45,7 @@ class Rehearsing:
         self.side_bytes = 0
         """Side bits that a training forward would hold at its end."""
 
-    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> _RehearsalRecording:
+    def begin(self, rule: Rule, *, blocks: int, checks: Checks, watcher: Numbered | None) -> _RehearsalRecording:
         return _RehearsalRecording(self, rule)
 
 

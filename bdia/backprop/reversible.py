@@ -15,11 +15,11 @@ from typing import cast
 import torch.utils.checkpoint
 from torch import Tensor
 
-from bdia.backprop import Numbered, ambient, rng
+from bdia.backprop import Numbered, rng
+from bdia.backprop.call import Call, rng_bytes
 from bdia.backprop.checks import Checks
 from bdia.backprop.circumstances import look
-from bdia.backprop.module_state import ModuleState
-from bdia.backprop.tape import Call, Tape
+from bdia.backprop.tape import Tape
 from bdia.backprop.work import Work
 from bdia.updates import Rule, State
 
@@ -27,7 +27,7 @@ from bdia.updates import Rule, State
 class Reversible:
     """Keeps the last state, the rule's side bits, and RNG states of blocks that draw. Needs a rule with an inverse."""
 
-    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> ReversibleRecording:
+    def begin(self, rule: Rule, *, blocks: int, checks: Checks, watcher: Numbered | None) -> ReversibleRecording:
         return ReversibleRecording(Tape(rule, asked=checks if rule.exact else "off", watcher=watcher))
 
 
@@ -36,13 +36,11 @@ class ReversibleRecording:
 
     def __init__(self, tape: Tape) -> None:
         self._tape = tape
-        self._rng_before: rng.RngState | None = None
+        self._draws = rng.Draws()
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:
-        before = rng.state_of(x.device)
-        if self._rng_before is not None and rng.same(before, self._rng_before):
-            before = self._rng_before  # one tensor serves every block since the last that drew
-        call = Call(work.rerunnable(), gamma, x.requires_grad, ambient.capture(), ModuleState(work.name, work.module))
+        before = self._draws.before(x.device)
+        call = Call(work.rerunnable(), x, gamma)
         self._tape.calls.append(call)
         looks = [look(work.name, work.module, x.device)] if self._tape.verifying else []
         region = _Region(self._tape, len(self._tape.calls) - 1, functools.partial(work, x))
@@ -50,10 +48,9 @@ class ReversibleRecording:
             "Tensor",
             torch.utils.checkpoint.checkpoint(region, use_reentrant=False, preserve_rng_state=False, early_stop=False),
         )
-        after = rng.state_of(x.device)
-        if not rng.same(before, after):
-            self._tape.drew(before)
-        self._rng_before = after
+        drawn_from = self._draws.after(before, x.device)
+        if drawn_from is not None:
+            self._tape.drew(drawn_from)
         call.module_state.ran()
         if looks:
             looks.append(look(work.name, work.module, x.device))
@@ -76,8 +73,7 @@ class ReversibleRecording:
 
     @property
     def rng_bytes(self) -> int:
-        held = {id(state): state for call in self._tape.calls for state in call.rng or ()}
-        return sum(state.nbytes for state in held.values())
+        return rng_bytes(self._tape.calls)
 
 
 class _Region:

@@ -28,6 +28,23 @@ def same(one: RngState, other: RngState) -> bool:
     return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+class Draws:
+    """Which blocks of a forward draw. One state serves every block from the one that drew to the next that does."""
+
+    def __init__(self) -> None:
+        self._last: RngState | None = None
+
+    def before(self, device: torch.device) -> RngState:
+        """The states that a block starts from."""
+        now = state_of(device)
+        return self._last if self._last is not None and same(now, self._last) else now
+
+    def after(self, before: RngState, device: torch.device) -> RngState | None:
+        """What the rerun of a block that started from `before` needs: that, or None where the block drew nothing."""
+        self._last = state_of(device)
+        return None if same(before, self._last) else before
+
+
 @contextlib.contextmanager
 def restored(then: RngState | None, device: torch.device) -> Iterator[None]:
     """Runs with the states of `then` (None: as they are), and puts back those of before."""

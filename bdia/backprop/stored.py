@@ -16,7 +16,7 @@ class Stored:
     side_bytes = 0
     rng_bytes = 0
 
-    def begin(self, rule: Rule, *, checks: Checks, watcher: Numbered | None) -> Stored:
+    def begin(self, rule: Rule, *, blocks: int, checks: Checks, watcher: Numbered | None) -> Stored:
         return self
 
     def run(self, work: Work, x: Tensor, gamma: Tensor | None) -> Tensor:

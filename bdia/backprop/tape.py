@@ -6,8 +6,6 @@ their graphs: the graph holds the tape, and a reference back would be a cycle th
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,7 +14,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.checkpoint import CheckpointError
 
 from bdia import sidebits
-from bdia.backprop import ambient, checks, rng
+from bdia.backprop import checks, rng
+from bdia.backprop.call import Call
 from bdia.backprop.checks import Ledger
 from bdia.backprop.circumstances import Look, look
 from bdia.errors import TapeError
@@ -26,34 +25,7 @@ from bdia.updates import Rule, State
 
 if TYPE_CHECKING:
     from bdia.backprop import Numbered
-    from bdia.backprop.checks import Checks, Evidence
-    from bdia.backprop.module_state import ModuleState
-    from bdia.backprop.work import Work
-
-
-class Call:
-    """One call of one block: how to run it again, and what undoes its step."""
-
-    __slots__ = ("ambient", "before", "evidence", "gamma", "kept", "module_state", "requires_grad", "rng", "work")
-
-    def __init__(
-        self,
-        work: Work,
-        gamma: Tensor | None,
-        requires_grad: bool,
-        then: ambient.Ambient,
-        module_state: ModuleState,
-    ) -> None:
-        self.work = work
-        self.gamma = gamma
-        self.requires_grad = requires_grad
-        self.ambient = then
-        self.module_state = module_state
-        self.evidence: Evidence | None = None
-        self.rng: rng.RngState | None = None
-        self.kept: sidebits.SideBits | None = None
-        self.before: State | None = None
-        """The state before its step, where that step cannot be undone."""
+    from bdia.backprop.checks import Checks
 
 
 class Tape:
@@ -184,12 +156,12 @@ class Tape:
             return look(call.work.name, call.work.module, x.device)
 
         def again() -> Tensor:
-            with _unsaved(), self._as_then(call, x.device):
+            with _unsaved(), call.as_then(x.device):
                 return call.work(x)
 
         x.requires_grad_(call.requires_grad)
         evidence = call.evidence
-        with self._as_then(call, x.device):
+        with call.as_then(x.device):
             before = None if evidence is None else looked()
             try:
                 y = call.work(x)
@@ -200,17 +172,6 @@ class Tape:
             after = looked()
         evidence.check_y(y, before, after, again)
         return y
-
-    @contextlib.contextmanager
-    def _as_then(self, call: Call, device: torch.device) -> Iterator[None]:
-        """Grad mode, switches, RNG state and module as they were when the call was first run."""
-        with (
-            torch.enable_grad(),
-            ambient.restored(call.ambient),
-            rng.restored(call.rng, device),
-            call.module_state.again(),
-        ):
-            yield
 
     def _why_undone_wrongly(self, index: int, above: State) -> str:
         """Why the step of call `index`, though its y was right, was not taken back to the x before."""

@@ -34,11 +34,15 @@ class Work:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         block_dtype: torch.dtype | None,
+        *,
+        follows: bool,
     ) -> None:
         self.name = name
         self.number = number
         """Of the call, for a watcher; None where nobody watches."""
         self.module = module
+        self.follows = follows
+        """x is what the call before it returned, with the same values: a rerun of that leads on to this one."""
         self.y_dtype: torch.dtype | None = None
         """Of y as the block returned it."""
         self._forward = forward
@@ -72,6 +76,11 @@ class Work:
         if inner.dtype != x.dtype:
             y = x + (y.to(x.dtype) - inner.to(x.dtype))
         return y.to(x.dtype)
+
+    @property
+    def arguments(self) -> list[Tensor]:
+        """The tensors that the first run is given beside x; none once it has run."""
+        return snapshots.tensors_in(self._first)
 
     def take_outputs(self) -> Any:
         """All that the block returned in its first call; later calls, in the backward, keep nothing."""
@@ -108,7 +117,10 @@ class Work:
         for number, samples in enumerate(cut.samples):
             given = snapshots.copied(first, part_of(number))
             name = f"{self.name}, samples {samples}"
-            work = Work(name, self.number, self.module, self._forward, given[0], given[1], self._block_dtype)
+            work = Work(
+                name, self.number, self.module, self._forward, given[0], given[1], self._block_dtype,
+                follows=self.follows,
+            )  # fmt: skip
             work._given = given, len(snapshots.tensors_in(given))
             works.append(work)
         return works
@@ -144,7 +156,9 @@ class Work:
         Values and `requires_grad` are what a rerun needs; a graph held here would be a reference cycle through
         autograd, which no collector sees.
         """
-        again = Work(self.name, self.number, self.module, self._forward, (), {}, self._block_dtype)
+        again = Work(
+            self.name, self.number, self.module, self._forward, (), {}, self._block_dtype, follows=self.follows
+        )
         self.isolate()
         again._first, again._again = None, snapshots.copied(self._again, _without_graph)
         again._versions = [tensor._version for tensor in again._tensors()]

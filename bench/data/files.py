@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from bench.errors import UsageError
+from bench.words import counted
 
 if TYPE_CHECKING:
     from bench.models import Input
@@ -146,7 +147,8 @@ def require_length(name: str, tokens: int, seq: int) -> None:
     """Refuses fewer tokens than one sample and its targets need, `seq` + 1."""
     if tokens <= seq:
         raise UsageError(
-            f"data {name!r} has {tokens} tokens: a sample of {seq} needs {seq + 1}; lower --seq or give more text"
+            f"data {name!r} has {counted(tokens, 'token')}: a sample of {seq} needs {seq + 1}; "
+            "lower --seq or give more text"
         )
 
 

@@ -42,8 +42,6 @@ _SEEN_POINTS = 2.0
 _CHARACTER_POINTS = 4.1
 _NAME = 16
 """Characters of a method's name that a column of a page has room for; a longer one makes the figure wider."""
-_ALWAYS: Final[tuple[PartName, ...]] = ("side_bits",)
-"""Named in the legend even where it is too thin to be seen: it is told by its number."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +130,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         ax.grid(visible=False, axis="y")
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: units.tick(value)))
         ax.set_xlabel(f"memory ({unit.unit})")
-        shown = [name for name in names if any(abs(row[name] or 0) >= visible / 4 for row in bars) or name in _ALWAYS]
-        _legend(ax, shown, chosen.setting)
+        _legend(ax, names, chosen.setting)
     return ax
 
 
@@ -263,7 +260,7 @@ def _head(ax: Axes, text: str, place: float) -> None:
 
 
 def _legend(ax: Axes, names: Sequence[PartName], setting: str) -> None:
-    """The parts that occur, above the axes and flush with their right end."""
+    """The parts that occur, those too thin to be seen as well, above the axes and flush with their right end."""
     handles = [
         Patch(facecolor=fill.color, hatch=fill.hatch, edgecolor=fill.ink, linewidth=0, label=NAMES[name])
         for name in names

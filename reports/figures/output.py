@@ -14,7 +14,9 @@ from typing import Any, BinaryIO
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import get_registered_canvas_class
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.errors import BenchError, UsageError
 from reports import units
@@ -23,6 +25,9 @@ from reports.figures.select import Plot, View
 
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
+_VECTORS = ("svg", "pdf")
+_POINTS_AN_INCH = 72
+"""The resolution at which matplotlib writes them."""
 _OUTPUT: Mapping[Any, Any] = {
     # TrueType as it is: publishers refuse Type 3 fonts, and the text can be searched and copied.
     "pdf.fonttype": 42,
@@ -209,7 +214,8 @@ def _choice(frame: pd.DataFrame) -> str:
 
 def _drawn(drawing: Drawing, plot: Plot, size: tuple[float, float]) -> Figure:
     # Without pyplot there is no window to open and no backend to choose: a canvas follows from each format.
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
+    figure.set_layout_engine("none")
     drawing.draw(plot, figure.add_subplot())
     return figure
 
@@ -218,10 +224,21 @@ def _write(figure: Figure, path: Path | BinaryIO, format_: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="constrained_layout not applied")
         try:
+            _lay_out(figure, format_)
             figure.savefig(path, format=format_, metadata=_METADATA[format_])
         except UserWarning as error:
             inches = "x".join(units.tick(side) for side in figure.get_size_inches())
             raise UsageError(f"size {inches!r}: too small for the labels; give a larger one, in inches") from error
+
+
+def _lay_out(figure: Figure, format_: str) -> None:
+    """Makes room for the labels as a file of this format will have them. A figure with a layout engine of its own is
+    drawn once more for it each time that it is saved."""
+    get_registered_canvas_class(format_)(figure)
+    before, wanted = figure.dpi, matplotlib.rcParams["savefig.dpi"]
+    figure.dpi = _POINTS_AN_INCH if format_ in _VECTORS else before if wanted == "figure" else wanted
+    ConstrainedLayoutEngine().execute(figure)
+    figure.dpi = before
 
 
 def _sheet(path: Path) -> dict[Any, Any]:

@@ -76,13 +76,21 @@ class Look:
 _LOOKS: Mapping[str, Look] = {
     "standard": Look(_BLACK, "s", "-"),
     "checkpoint": Look(_ORANGE, "^", (0, (4, 1.5))),
+    "checkpoint-segments": Look(_ORANGE, "<", (0, (1, 1.2))),
+    "checkpoint-selective": Look(_ORANGE, "d", "-"),
+    "offload": Look(_GREY, "p", (0, (4, 1.5))),
+    "standard-quantised": Look(_BLACK, "*", (0, (1, 1.2))),
     "bdia-stored": Look(_SKY, "D", (0, (1, 1.2))),
     "bdia-unquantised": Look(_GREEN, "P", (0, (3, 1, 1, 1, 1, 1))),
     "bdia-naive": Look(_VERMILLION, "v", (0, (5, 1.2, 1, 1.2))),
     "bdia": Look(_BLUE, "o", "-"),
+    "two-stream": Look(_PURPLE, "X", (0, (4, 1.5))),
+    "momentum": Look(_PURPLE, ">", (0, (1, 1.2))),
+    "leapfrog": Look(_GREEN, "<", (0, (5, 1.2, 1, 1.2))),
+    "leapfrog-exact": Look(_GREEN, "H", "-"),
 }
 _OTHERS = (
-    Look(_PURPLE, "X", (0, (4, 1.5))),
+    Look(_PURPLE, "P", (0, (5, 1.2, 1, 1.2))),
     Look(_GREY, "h", (0, (1, 1.2))),
     Look(_GREEN, "<", (0, (5, 1.2, 1, 1.2))),
     Look(_PURPLE, ">", "-"),

@@ -113,7 +113,7 @@ def _counts(found: Sequence[Row]) -> str:
     for row in found:
         ends[row["status"]] = ends.get(row["status"], 0) + 1
     told = ", ".join(f"{units.integer(ends[status])} {status}" for status in sorted(ends, key=lambda end: end != "ok"))
-    return f"{units.integer(len(found))} case{'' if len(found) == 1 else 's'}: {told}"
+    return f"{units.cases(len(found))}: {told}"
 
 
 def _methods(found: Sequence[Row]) -> set[str]:
