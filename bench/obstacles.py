@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from bdia.methods import Method
 from bench import gamma
@@ -33,3 +35,12 @@ def find(method: Method, case: Case) -> Obstacle | None:
         reason = f"micro_batches {count}: a batch of {case.batch} has no {count} parts; take {case.batch} or fewer"
         return Obstacle("micro_batches", reason)
     return None
+
+
+def smallest(method: Method, case: Case, axis: Literal["depth", "batch"]) -> int:
+    """The smallest value of `axis` with which `case`, in whose way nothing stands, can be: a batch of as many samples
+    as it is cut into parts, as many blocks as are kept."""
+    sizes = range(1, getattr(case, axis) or 1)
+    return next(
+        (size for size in sizes if find(method, msgspec.structs.replace(case, **{axis: size})) is None), sizes.stop
+    )

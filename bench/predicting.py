@@ -41,14 +41,10 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
     case = plan.case
     if getattr(case, axis) is None:
         return Found(None, None, f"{case.model} settles its own {axis}")
-    least = max(1, case.keep or 0) if axis == "depth" else max(1, case.micro_batches or 1, case.accumulate)
+    least = obstacles.smallest(resolve.method(case.method), case, axis)
 
     def peak(number: int) -> int:
-        sized = msgspec.structs.replace(case, **{axis: number})
-        obstacle = obstacles.find(resolve.method(case.method), sized)
-        if obstacle is not None:
-            raise UsageError(obstacle.reason)
-        return _peak(msgspec.structs.replace(plan, case=sized))
+        return _peak(msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number})))
 
     return fit.search(peak, limit, axis=axis, least=least)
 

@@ -7,13 +7,13 @@ batches and two depths, measured as any case is, give the rest.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
 import msgspec
 
+from bench import obstacles, resolve
 from bench.attaching import attach_planned
 from bench.case import Case, Plan
 from bench.meters.loss import Glance
@@ -56,16 +56,15 @@ def probe(plan: Plan, measure: Callable[[Plan], Fields] | None = None) -> tuple[
 
 def _batches(case: Case) -> Sequence[int | None]:
     """Of as many samples as parts are cut into, so that all are of one size."""
-    if case.batch is None:
-        return (None,)
-    least = math.lcm(case.micro_batches or 1, case.accumulate)
-    return (least, 2 * least) if case.batch > 2 * least else (case.batch,)
+    least = obstacles.smallest(resolve.method(case.method), case, "batch")
+    return (least, 2 * least) if case.batch is not None and case.batch > 2 * least else (case.batch,)
 
 
 def _depths(case: Case) -> Sequence[int | None]:
+    """Of which the last block is one like any other, and the first as well."""
     if case.depth is None or case.model.startswith("hf:."):
         return (case.depth,)
-    least = (case.keep or 0) + 2
+    least = obstacles.smallest(resolve.method(case.method), case, "depth") + 2
     return (least, least + 1) if case.depth > least + 1 else (case.depth,)
 
 

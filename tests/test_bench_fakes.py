@@ -1,23 +1,27 @@
-"""Counting on fake tensors: the same bytes as a real step allocates, at no cost in memory, for every method and model."""
+"""Counting on fake tensors: the same bytes as a real step allocates, at no cost in memory, for any method and model."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import torch
+import torch.nn.functional as F
 
 from bdia.dial import Dial
 from bdia.methods import METHODS
+from bench import parts
 from bench.attaching import attach_planned
 from bench.case import Case, Plan, recomputed_by
 from bench.fakes import answers, figures, kernels
 from bench.fakes.counter import Counter
 from bench.fakes.world import world
+from bench.meters.level import level
 from bench.meters.memory import measure_memory
 from bench.workload import build
 
@@ -101,8 +105,6 @@ def test_the_slope_is_exact(method: str) -> None:
 
 def test_parts_add_up_to_the_figures() -> None:
     """A prediction is broken down by the same code as a measurement."""
-    from bench import parts
-
     found = figures.count(plan_of("bdia"))
     assert parts.total(found["activation_parts"]) == found["activation_bytes"]
     assert parts.total(found["peak_parts"]) == found["peak_bytes"]
@@ -154,31 +156,37 @@ def test_a_storage_counts_once_and_until_it_is_gone() -> None:
         assert counter.highest == 4000
 
 
-def test_gradients_that_meet_are_added_in_place() -> None:
-    """Where a tensor is used three times, real gradients are added in place, and fake ones are counted so."""
+def thrice(x: torch.Tensor) -> torch.Tensor:
+    """Elementwise: its gradients have memory of their own."""
+    return ((x * x).sum() + x.sin().sum()) + x.cos().sum()
+
+
+def products(x: torch.Tensor) -> torch.Tensor:
+    """Products with one matrix: its gradients are views, transposed."""
+    rows = torch.ones(7, x.shape[1])
+    return F.linear(rows, x).sum() + F.linear(rows, x).sum()
+
+
+@pytest.mark.parametrize("function", [thrice, products])
+def test_gradients_that_meet_are_added_as_real_ones(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Where a tensor is used several times, gradients are added in place, but for views, and are counted so."""
+
+    def total() -> torch.Tensor:
+        x = torch.zeros(40, 25, requires_grad=True)
+        return function(x + 0.0)
+
     with world() as (_, counter):
-        x = torch.zeros(1000, requires_grad=True)
-        y = x + 0.0
-        total = ((y * y).sum() + y.sin().sum()) + y.cos().sum()
-        counter.highest = counter.level
-        start = counter.level
-        total.backward()
-        with_fakes = counter.highest - start
-    from bench.meters.level import level
-
-    x = torch.zeros(1000, requires_grad=True)
-    y = x + 0.0
-    total = ((y * y).sum() + y.sin().sum()) + y.cos().sum()
+        loss = total()
+        start = counter.highest = counter.level
+        loss.backward()
+        fake = counter.highest - start
     with level(torch.device("cpu")) as meter:
+        loss = total()
         meter.mark("before")
-        total.backward()
-    del total
-    assert abs(with_fakes - meter_rise(meter)) <= 16
-
-
-def meter_rise(meter: Any) -> int:
-    """The highest level after the mark `before`."""
-    return max(meter._highest[2:] or [meter._highest[-1]]) - meter._at[1]
+        loss.backward()
+        del loss
+        meter.mark("after")
+    assert fake == meter.rise("before", "after")
 
 
 def test_products_of_sixteen_bits_are_asked_once_for_each_shape() -> None:

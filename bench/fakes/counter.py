@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -33,6 +33,17 @@ _WRAPPERS: Final = ("_compile.py", "eval_frame.py")
 """Files of torch whose functions stand between a call and the mode."""
 
 
+class _Sum(NamedTuple):
+    """A sum that may stand in place of its first term."""
+
+    term: int
+    """The term's address."""
+    key: int
+    """Its own."""
+    nbytes: int
+    made_by: tuple[Running, ...]
+
+
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts what happens inside. To be entered above a `FakeTensorMode`."""
 
@@ -50,8 +61,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._time = 0
         self._running: list[Running] = []
         self._scalars = Scalars(self._allocated, self._released)
-        self._late: tuple[int, int, int] | None = None
-        """A sum in place of one of its terms: the term's address, its own, its bytes."""
+        self._late: _Sum | None = None
 
     def begin(self) -> None:
         """From here on there is a trace."""
@@ -144,15 +154,16 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _sum(self, given: list[Tensor], out: Tensor) -> None:
         """Two gradients of one tensor are added. Where nobody else holds the first, real tensors are added in place,
-        and fake ones never: a sum whose first term is released at once has taken that term's place."""
+        and fake ones never: a sum whose first term is released at once has taken that term's place. Of a view, such as
+        a transposed product, another holds the memory: the tensor it is a view of."""
         (storage,) = storages(out)
         key, nbytes = address(storage), storage.nbytes()
         self._hold(storage, key)
         (term,) = storages(given[0])
-        if term.nbytes() == nbytes:
-            self._late = (address(term), key, nbytes)
+        if term.nbytes() == nbytes and not given[0]._is_view():
+            self._late = _Sum(address(term), key, nbytes, self._now())
         else:
-            self._allocated(key, nbytes, tuple(self._running))  # between two nodes
+            self._allocated(key, nbytes)
 
     def _hold(self, storage: torch.UntypedStorage, key: int) -> None:
         nbytes = storage.nbytes()
@@ -165,8 +176,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _settle_late(self) -> None:
         if self._late is not None:
-            (_, key, nbytes), self._late = self._late, None
-            self._allocated(key, nbytes, tuple(self._running))
+            (_, key, nbytes, made_by), self._late = self._late, None
+            self._allocated(key, nbytes, made_by)
 
     def _allocated(self, key: int, nbytes: int, made_by: tuple[Running, ...] | None = None) -> None:
         self._settle_late()
@@ -176,13 +187,13 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _released(self, key: int, nbytes: int) -> None:
         late, self._late = self._late, None
-        if late is not None and late[0] != key:
-            self._allocated(*late[1:], tuple(self._running))
+        if late is not None and late.term != key:
+            self._allocated(late.key, late.nbytes, late.made_by)
             late = None
         made_by = self._made_by.pop(key)
         self._event(key, -nbytes, made_by)
         if late is not None:
-            self._allocated(*late[1:], made_by)
+            self._allocated(late.key, late.nbytes, made_by)
 
     def _event(self, key: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
         self.level += nbytes
