@@ -62,8 +62,9 @@ def of_end(end: End, measured: Measured | None = None) -> Outcome:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that a record's status and message are taken from: the gravest, of several the first."""
-    return min(outcomes, key=lambda outcome: _WEIGHT.index(outcome.status))
+    """The outcome that a record's status and message are taken from: the gravest, of several the first that says
+    anything."""
+    return min(outcomes, key=lambda outcome: (_WEIGHT.index(outcome.status), outcome.message is None))
 
 
 def _check(fields: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from bench import axes, baseline, files, probe, session, signals, store, suite, supervise
+from bench import axes, baseline, files, probe, resolve, session, signals, store, suite, supervise
 from bench.baseline import StoredRun
 from bench.case import Case, Plan
 from bench.errors import UsageError, one_line
@@ -68,11 +68,7 @@ def _prepare(request: session.Request) -> Session:
         chosen = suite.load(request.suite, replaced=request.axes)
         introduced = probe.introduce(chosen.models(overrides))
         found = chosen.plans(overrides, device, request.data, introduced)
-    plans = [
-        msgspec.structs.replace(plan, measure=frozenset({"memory"}) if plan.measure else plan.measure)
-        for plan in _apart(found)
-        if "memory" in plan.measure or plan.unsupported
-    ]
+    plans = [_of_memory_alone(plan) for plan in _apart(found)]
     if not plans:
         raise UsageError(f"{chosen.file} measures no memory, so there is none to predict; choose another suite")
     default = Path("results") / f"{chosen.name}-predicted-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -98,6 +94,15 @@ def _of_run(request: session.Request) -> tuple[suite.Suite, list[Plan]]:
     )  # fmt: skip
     measured = [record for record in run.records if record.activation_bytes is not None]
     return chosen, [Plan(record.case(), frozenset({"memory"}), record.verify) for record in measured]
+
+
+def _of_memory_alone(plan: Plan) -> Plan:
+    """What is predicted of it; why nothing can be, of a method whose saving is made on a card."""
+    needs = resolve.method(plan.case.method).needs
+    if needs is None or plan.unsupported is not None:
+        return msgspec.structs.replace(plan, measure=plan.measure & {"memory"})
+    reason = f"what {plan.case.method} moves off a card's memory is known on one alone; measure it there by run"
+    return msgspec.structs.replace(plan, measure=frozenset(), unsupported=reason)
 
 
 def _apart(plans: Iterable[Plan]) -> list[Plan]:

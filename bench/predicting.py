@@ -14,18 +14,18 @@ from bench.fakes.figures import Fields, count
 from bench.fit import Found, Growing
 from bench.protocol import Finished
 
-COUNTED = "counted on fake tensors"
-ON_CPU = "as on a CPU, whose kernels are not those of the card"
+ON_CPU = "as on a CPU: the card's kernels, and its allocator's blocks of 512 bytes, are others"
 
 
 def predict(member: int, plan: Plan) -> Finished:
-    """The memory fields of the plan's record, and in its message how they came about."""
+    """The memory fields of the plan's record, and in its message what they rest on, where that is not the case itself,
+    counted."""
     try:
         fields, how = _predicted(plan)
     except Exception as error:  # whatever a model or a method raises is a row
         return Finished(member, {}, *diagnosis(error))
-    said = how if plan.case.device == "cpu" else f"{how}, {ON_CPU}"
-    return Finished(member, fields, "ok", f"predicted: {said}")
+    said = [text for text in (how, None if plan.case.device == "cpu" else ON_CPU) if text is not None]
+    return Finished(member, fields, "ok", f"predicted {'; '.join(said)}" if said else None)
 
 
 def largest(member: int, plan: Plan, limit: int) -> Finished:
@@ -55,13 +55,13 @@ def _peak(plan: Plan) -> int:
     return int(found["peak_bytes"])
 
 
-def _predicted(plan: Plan) -> tuple[Fields, str]:
-    """The figures, and how they came about: where the model's code asks for values that fake tensors do not have, by
-    real steps at small sizes."""
+def _predicted(plan: Plan) -> tuple[Fields, str | None]:
+    """The figures, counted on fake tensors. Where the model's code asks for values that those do not have, by real
+    steps at small sizes: then it is said so."""
     kind = plan.case.model, plan.case.method
     if kind not in _IN_VAIN:
         try:
-            return count(plan), COUNTED
+            return count(plan), None
         except UsageError:
             raise
         except Exception as error:  # whatever code of others raises where nothing has a value

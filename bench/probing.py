@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import obstacles, resolve
+from bench import checkpoints, obstacles, resolve
 from bench.attaching import attach_planned
 from bench.case import Case, Plan
 from bench.meters.loss import Glance
@@ -62,7 +62,8 @@ def _batches(case: Case) -> Sequence[int | None]:
 
 def _depths(case: Case) -> Sequence[int | None]:
     """Of which the last block is one like any other, and the first as well."""
-    if case.depth is None or case.model.startswith("hf:."):
+    fixed = case.model.startswith(checkpoints.PREFIX) and checkpoints.is_folder(case.model)
+    if case.depth is None or fixed:
         return (case.depth,)
     least = obstacles.smallest(resolve.method(case.method), case, "depth") + 2
     return (least, least + 1) if case.depth > least + 1 else (case.depth,)

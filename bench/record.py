@@ -45,8 +45,8 @@ class Record(Case, frozen=True, kw_only=True):
     status: Status = "ok"
     message: str | None = None
     predicted: bool = False
-    """Nothing of it was measured: its bytes are those that the case would hold, and the message says how they came
-    about."""
+    """Nothing of it was measured: its bytes are those that the case would hold, counted on fake tensors unless the
+    message says otherwise."""
     verify: bool = False
     """Every rebuilt activation was checked, and what that costs is in the figures."""
 
