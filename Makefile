@@ -1,4 +1,5 @@
 # make bench   makes .venv, installs, runs the `quick` suite and says where its tables and figures are
+# make peers   adds the libraries of docs/peers.md, alone, as two of them ask for packages that nothing here needs
 # make test    the same installation, then lint, types and tests
 #
 # PYTHON=python3.12      which Python to use (3.11 or later); by default the first such one on PATH
@@ -14,10 +15,13 @@ PYTHON ?= $(shell for python in python3 python python3.14 python3.13 python3.12 
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 
 .DELETE_ON_ERROR:
-.PHONY: bench test install clean
+.PHONY: bench peers test install clean
 
 bench: $(INSTALLED)
 	$(VENV)/bin/bdia-bench run quick
+
+peers: $(INSTALLED)
+	$(PIP) --no-deps revlib revtorch memcnn momentumnet
 
 test: $(DEVELOPING)
 	scripts/check

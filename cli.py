@@ -23,6 +23,7 @@ from bdia.errors import BdiaError
 from bench import axes, errors, limits, options, signals, skipping, streams, suite
 from bench import tolerance as tolerances
 from bench.errors import BenchError
+from bench.record import Record
 from reports.request import FORMATS, PICTURES, Request
 
 PROGRAM = "bdia-bench"
@@ -138,6 +139,7 @@ Tolerance = Annotated[
         "of one metric as in gradient_error=20x. May be repeated.",
     ),
 ]
+NoFigures = Annotated[bool, typer.Option("--no-figures", help="Draw none; report --figures does later.")]
 Rows = Annotated[
     str | None, typer.Option("--rows", metavar="N|all", help="Rows of a table, at most; 200 unless given.")
 ]
@@ -201,7 +203,7 @@ def run_command(
             help="Memory a measuring process may have on a CPU, as in 4GiB; what needs more is a row, oom.",
         ),
     ] = None,
-    no_figures: Annotated[bool, typer.Option("--no-figures", help="Draw none; report --figures does later.")] = False,
+    no_figures: NoFigures = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cases and measure nothing.")] = False,
 ) -> int:
     """Measure a suite: rows as they come on stderr, then tables and a verdict; figures go to DIR/figures."""
@@ -223,15 +225,75 @@ def run_command(
     prepared = prepared.claimed()
     with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
         summary = prepared.measure(streams.unheard(live), _note)
-    try:
-        from reports import report
+    _conclude(summary.records, prepared.directory, drawn=not no_figures)
+    return summary.exit_code
 
-        report.conclude(summary.records, prepared.directory, _note, drawn=not no_figures)
-    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
-        streams.abandon(sys.stdout)
-    except KeyboardInterrupt as interrupt:
-        kept = f"all cases are in {prepared.directory}; see them by: {PROGRAM} report {prepared.directory}"
-        raise session.RunInterruptedError(interrupt, kept) from None
+
+@app.command("frontier")
+@_with_axes
+def frontier_command(
+    context: typer.Context,
+    given: Mapping[str, str],
+    name: Annotated[
+        str, typer.Argument(metavar="SUITE|FILE.toml", help=f"Whose methods and sizes; see `{PROGRAM} list`.")
+    ] = suite.FRONTIER,
+    over: Annotated[
+        str, typer.Option(metavar="AXIS", help="What to look for the largest of: batch, seq or depth.")
+    ] = "batch",
+    memory: Annotated[
+        limits.Limit | None,
+        typer.Option(
+            limits.MEMORY,
+            metavar="SIZE",
+            parser=limits.parse_memory,
+            help="What a training step must fit into, as in 24GiB; all of the card's memory unless given.",
+        ),
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count("--step"), help="To how much to find it: 1 unless given, of seq 64."
+        ),
+    ] = None,
+    most: Annotated[
+        int | None, typer.Option(metavar="N", parser=options.count("--most"), help="Try nothing larger.")
+    ] = None,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; results/frontier-AXIS-TIME unless given.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S", parser=options.seconds("--timeout"), help="Seconds a probe may take; no limit unless given."
+        ),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--rounds"), help="Timed steps, not the suite's."),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--warmup"), help="Steps before those, not the suite's."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the frontier in --out.")] = False,
+    no_figures: NoFigures = False,
+) -> int:
+    """How deep, how large a batch, at what speed: the largest that fits, method by method, by measuring it."""
+    from bench import frontier_session
+
+    request = frontier_session.Request(
+        suite=name, axes=given, arguments=context.obj, over=over, memory=memory, step=step, most=most, data=data,
+        out=out, timeout_seconds=timeout, rounds=rounds, warmup=warmup, resume=resume,
+    )  # fmt: skip
+    prepared = frontier_session.prepare(request)
+
+    from reports.frontier_live import Live
+
+    prepared = prepared.claimed()
+    live = Live(sys.stderr, [plan.case for plan in prepared.plans], prepared.settings())
+    summary = prepared.measure(streams.unheard(live), _note)
+    _conclude(summary.records, prepared.directory, drawn=not no_figures)
     return summary.exit_code
 
 
@@ -255,7 +317,7 @@ def predict_command(
         typer.Option(
             "--memory",
             metavar="SIZE",
-            parser=limits.reader("--memory"),
+            parser=limits.parse_memory,
             help="How deep, and how large a batch, each case could be in it, as in 24GiB.",
         ),
     ] = None,
@@ -456,6 +518,21 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
         return _fail(f"{what}: see what is broken above", errors.EXIT_FAILED_CASE)
     print(f"{asked.case.model} can be trained with {asked.case.method} as it is.")
     return errors.EXIT_OK
+
+
+def _conclude(records: Sequence[Record], directory: Path, *, drawn: bool) -> None:
+    """What a run ends with."""
+    try:
+        from reports import report
+
+        report.conclude(records, directory, _note, drawn=drawn)
+    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
+        streams.abandon(sys.stdout)
+    except KeyboardInterrupt as interrupt:
+        from bench.session import RunInterruptedError
+
+        kept = f"all cases are in {directory}; see them by: {PROGRAM} report {directory}"
+        raise RunInterruptedError(interrupt, kept) from None
 
 
 @streams.unheard

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from bdia.attachment import detach as detach
     from bdia.errors import AttachError as AttachError
     from bdia.errors import BdiaError as BdiaError
+    from bdia.errors import BudgetError as BudgetError
     from bdia.errors import HeadroomError as HeadroomError
     from bdia.errors import MethodError as MethodError
     from bdia.errors import ReconstructionError as ReconstructionError
     from bdia.errors import TapeError as TapeError
     from bdia.handle import Handle as Handle
+    from bdia.losses import chunked_cross_entropy as chunked_cross_entropy
     from bdia.methods import METHODS as METHODS
     from bdia.methods import Method as Method
     from bdia.rehearsal import Rehearsal as Rehearsal
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "attach": "bdia.attachment",
+    "chunked_cross_entropy": "bdia.losses",
     "detach": "bdia.attachment",
     "Handle": "bdia.handle",
     "AttachError": "bdia.errors",
     "BdiaError": "bdia.errors",
+    "BudgetError": "bdia.errors",
     "HeadroomError": "bdia.errors",
     "MethodError": "bdia.errors",
     "ReconstructionError": "bdia.errors",

@@ -1,40 +1,38 @@
 """Puts a method onto the blocks of an existing model, in place, and takes it off again.
 
 Only `forward` of the blocks, and of the modules that loop over them, is replaced on the instances. Parameter names,
-`state_dict`, hooks and the model's own code stay as they are. What replaces it is an object of a class of this module,
-never a closure, so that `deepcopy` and pickle see through it; its signature is the forward's own, which trainers read.
+`state_dict`, hooks and the model's own code stay as they are.
 """
 
 from __future__ import annotations
 
-import inspect
-import types
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Sequence
+from typing import Literal
 
-import torch
 from torch import nn
 
 from bdia import distributions
-from bdia.arguments import first_parameter, split
+from bdia.attached import Attached, AttachedBlock, AttachedOwner, Patch, beneath, instance_forward, restore
 from bdia.blocks import find_chains, given_chains, owners
 from bdia.chain import Chain, Layout
-from bdia.compiled import CompiledForward
 from bdia.dial import Dial
 from bdia.distributions import Gamma
-from bdia.errors import AttachError, MethodError, TapeError
+from bdia.errors import AttachError, MethodError
 from bdia.gamma import GammaSource
 from bdia.handle import Handle
 from bdia.methods import Method
 from bdia.options import (
+    budget_of,
     check_choice,
     checked_method,
     inference_rule,
     layout_of,
+    mixing_part,
     refuse_mixing_samples,
     refuse_tensor_parallel,
     rule_of,
 )
+from bdia.planner import Planner
 
 Blocks = Iterable[nn.Module | Sequence[nn.Module]]
 
@@ -54,6 +52,7 @@ def attach(
     inference: Literal["plain", "quantised"] = "plain",
     keep: int = 0,
     micro_batches: int = 1,
+    budget: int | str | None = None,
 ) -> Handle:
     """Trains the residual blocks of `model` with `method`, until `detach()`.
 
@@ -86,9 +85,14 @@ def attach(
             same function and the same gradients, bit for bit.
         micro_batches: into how many parts the batch is cut inside each block, in forward, rerun and backward alike, so
             that the memory one block works in shrinks as many times. Blocks must treat samples apart from each other.
+        budget: as `8GiB`, or in bytes: what the blocks may hold for the backward, in place of `keep` and
+            `micro_batches`. The first forward that trains tries the blocks and takes what recomputes least within it;
+            a larger x than before is planned for anew. Weights, their gradients, and what is outside the blocks (the
+            logits, the loss) come on top.
 
     Raises:
-        MethodError: unknown method, an impossible pair of rule and strategy, γ that cannot be reversed, l out of range.
+        MethodError: unknown method, an impossible pair of rule and strategy, γ that cannot be reversed, l out of range,
+            a budget that is no size, or that nothing could be chosen for.
         AttachError: no list of blocks, an ambiguous choice, or blocks that have a method attached already.
     """
     chosen = checked_method(model, method, {"seed": seed, "rank": rank})
@@ -110,9 +114,11 @@ def attach(
     names = {id(module): name for name, module in model.named_modules()}
     running = [owners(model, chain) for chain in chains]
     _refuse_taken([module for chain, around in zip(chains, running, strict=True) for module in (*around, *chain)])
+    limit = budget_of(budget, chosen, dial, chains)
     if dial.micro_batches > 1:
         refuse_mixing_samples(chains, names)
     kept = dial.kept_by([len(chain) for chain in chains])
+    by_sample = rule.draws_gamma or dial.micro_batches > 1 or limit is not None
     made, patches = [], []
     for number, (blocks_of, around) in enumerate(zip(chains, running, strict=True)):
         labels = tuple(names.get(id(block), type(block).__name__) for block in blocks_of)
@@ -121,7 +127,7 @@ def attach(
             rule,
             strategy,
             GammaSource(seed, distribution, number, rank),
-            layout=layout_of(blocks_of, batch_dim) if rule.draws_gamma or dial.micro_batches > 1 else Layout(),
+            layout=layout_of(blocks_of, batch_dim) if by_sample else Layout(),
             inference=evaluated_by,
             stores_overflow=on_overflow == "store",
             verify=verify,
@@ -130,8 +136,14 @@ def attach(
         )
         made.append(chain)
         patches += [Patch(owner, AttachedOwner(owner, chain, outermost=owner is around[-1])) for owner in around]
-        for block, label in dict(zip(blocks_of, labels, strict=True)).items():
-            patches.append(Patch(block, AttachedBlock(block, around[0], chain, label)))
+        attached = {
+            block: AttachedBlock(block, around[0], chain, label) for block, label in zip(blocks_of, labels, strict=True)
+        }
+        if limit is not None:
+            chain.planner = Planner(
+                limit, [attached[block] for block in blocks_of], divisible=mixing_part(chains) is None
+            )
+        patches += [Patch(block, forward) for block, forward in attached.items()]
     return Handle(made, patches)
 
 
@@ -139,149 +151,12 @@ def detach(model: nn.Module) -> None:
     """Takes off whatever is attached to `model`: of a copy or an unpickled model, which has no handle. A handle that
     there is has nothing left to detach then."""
     for module in model.modules():
-        _restore(module, _beneath(_instance_forward(module)))
-
-
-class Attached:
-    """Stands in for a module's forward. `own` is a forward that was set on the instance before, if any."""
-
-    def __init__(self, module: nn.Module, chain: Chain) -> None:
-        self.module = module
-        self.chain = chain
-        self.own = _instance_forward(module)
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        return inspect.signature(self.original)
-
-    @property
-    def original(self) -> Callable[..., Any]:
-        """The module's forward as it was before attaching."""
-        return self.own if self.own is not None else types.MethodType(type(self.module).forward, self.module)
-
-
-# A compiler that traced the engine would compile a forward whose rerun it has not seen, and no bit would hold. Blocks
-# may be compiled on their own: then one compiled block serves forward and rerun.
-_not_compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = torch.compiler.disable
-
-
-class AttachedOwner(Attached):
-    """Stands in for the forward of a module that may loop over the blocks: the beginning and end of a chain."""
-
-    def __init__(self, module: nn.Module, chain: Chain, *, outermost: bool) -> None:
-        super().__init__(module, chain)
-        self.outermost = outermost
-
-    @_not_compiled
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        training = self.module.training
-        if not training and self.chain.inference is None:
-            return self.original(*args, **kwargs)
-        if training and self.chain.rule.chained and _inside_a_backward():
-            raise TapeError(
-                f"the forward of {type(self.module).__name__} was run again inside a backward, where it would draw "
-                f"other γ: remove the checkpoint around it, or detach() the inner of two attached models"
-            )
-        passage = self.chain.open(training=training)
-        try:
-            outputs = self.original(*args, **kwargs)
-        finally:
-            self.chain.drop(passage)
-        self.chain.close(passage)
-        if training and self.outermost and not self.chain.called:
-            raise TapeError(
-                f"the forward of {type(self.module).__name__} called none of the blocks {self.chain.names[0]} … by "
-                f"their forward, so the method has no effect: attach to the blocks that it does call, with blocks="
-            )
-        return outputs
-
-
-class AttachedBlock(Attached):
-    """Stands in for the forward of one block."""
-
-    def __init__(self, module: nn.Module, owner: nn.Module, chain: Chain, name: str) -> None:
-        super().__init__(module, chain)
-        self.owner = owner
-        self.name = name
-        self._x = first_parameter(module)
-        self._compiled = CompiledForward(module)
-
-    @_not_compiled
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        passage = self.chain.current
-        if passage is None:
-            self._check_alone()
-            return self._compiled(self.original)(*args, **kwargs)
-        if self.owner.training and getattr(self.module, "gradient_checkpointing", False):
-            raise TapeError(
-                f"{self.name} has the model's own gradient checkpointing on, which would run it twice over: turn it "
-                f"off (model.gradient_checkpointing_disable()), or detach()"
-            )
-        x, args, kwargs = split(self.name, self._x, args, kwargs)
-        return passage.call(self.name, self.module, self._compiled(self.original), x, args, kwargs)
-
-    def _check_alone(self) -> None:
-        """Raises: TapeError for a block that trains outside a chain."""
-        if self.owner.training and _inside_a_backward():
-            raise TapeError(
-                f"{self.name} was run again inside a backward by a checkpoint of the model's own: turn the model's "
-                f"gradient checkpointing off"
-            )
-        if self.owner.training:
-            raise TapeError(
-                f"{self.name} was called outside the forward of {type(self.owner).__name__}, so it has no place "
-                f"in a chain: call the whole model, detach(), or switch to eval()"
-            )
-
-
-class Patch:
-    """One replaced forward."""
-
-    def __init__(self, module: nn.Module, forward: Callable[..., Any]) -> None:
-        self._module = module
-        self._before = _instance_forward(module)
-        self._forward = forward
-        module.__dict__["forward"] = forward
-
-    def check(self) -> None:
-        """Raises: AttachError where somebody else has replaced the forward since."""
-        forward = _instance_forward(self._module)
-        if _beneath(forward) is not _beneath(self._before):
-            raise AttachError(
-                f"the forward of {type(self._module).__name__} was replaced after attaching: undo that first, or it "
-                f"would be lost"
-            )
-
-    def remove(self) -> None:
-        """Gives the module its own forward back."""
-        _restore(self._module, self._before)
-
-
-def _beneath(forward: Callable[..., Any] | None) -> Callable[..., Any] | None:
-    """The forward under all that is attached: the owner of two chains has two on it."""
-    while isinstance(forward, Attached):
-        forward = forward.own
-    return forward
-
-
-def _restore(module: nn.Module, forward: Callable[..., Any] | None) -> None:
-    if forward is None:
-        module.__dict__.pop("forward", None)
-    else:
-        module.__dict__["forward"] = forward
+        restore(module, beneath(instance_forward(module)))
 
 
 def _refuse_taken(modules: Sequence[nn.Module]) -> None:
-    taken = next((module for module in modules if isinstance(_instance_forward(module), Attached)), None)
+    taken = next((module for module in modules if isinstance(instance_forward(module), Attached)), None)
     if taken is not None:
         raise AttachError(
             f"{type(taken).__name__} has a method attached already: detach() it first, or bdia.detach(model)"
         )
-
-
-def _inside_a_backward() -> bool:
-    return bool(torch._C._current_graph_task_id() != -1)
-
-
-def _instance_forward(module: nn.Module) -> Callable[..., Any] | None:
-    return module.__dict__.get("forward")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from bdia.backprop import Index, Numbered, Recording, Strategy
 from bdia.backprop.checks import Checks
@@ -14,8 +15,11 @@ from bdia.backprop.lanes import Lanes
 from bdia.backprop.stored import Stored
 from bdia.errors import HeadroomError
 from bdia.gamma import GammaSource
-from bdia.passage import Passage, Summary
+from bdia.passage import Passage, Recorders, Summary
 from bdia.updates import Rule
+
+if TYPE_CHECKING:
+    from bdia.planner import Planner
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,8 @@ class Chain:
         self.keep = keep
         """How many of its last blocks keep their graph."""
         self.micro_batches = micro_batches
+        self.planner: Planner | None = None
+        """What sets `keep` and `micro_batches` at the first forward that trains."""
         self._strategy = strategy
         self._stores_overflow = stores_overflow
         self._checks: Checks = "verify" if verify else "checksum"
@@ -87,19 +93,29 @@ class Chain:
     def open(self, *, training: bool) -> Passage:
         """Begins a forward. Without grad mode the rule runs all the same, and nothing is kept."""
         rule = self.rule if training or self.inference is None else self.inference
-        strategy = self._strategy if training and torch.is_grad_enabled() else Stored()
-        micro_batches = self.micro_batches if training else 1
+        recorded = training and torch.is_grad_enabled()
+        strategy = self._strategy if recorded else Stored()
+
+        def begin(x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recorders:
+            if recorded and self.planner is not None:
+                dial = self.planner.dial_for(self, x, args, kwargs)
+                self.keep, self.micro_batches = dial.keep, dial.micro_batches
+            micro_batches, keep_from = self.micro_batches if training else 1, len(self.names) - self.keep
+            return Recorders(
+                self._begin(strategy, rule, micro_batches, keep_from),
+                self._begin(Stored(), rule, micro_batches, self.keep),
+                keep_from if self.keep else None,
+            )
+
         passage = Passage(
             rule,
-            self._begin(strategy, rule, micro_batches, len(self.names) - self.keep),
-            self._begin(Stored(), rule, micro_batches, self.keep),
-            keep_from=len(self.names) - self.keep if self.keep else None,
+            begin,
             draw=lambda: self.gamma.begin(len(self.names), self.layout.batch_dim),
             watcher=self.watcher,
             least_dims=self.layout.least_dims,
-            by_sample=rule.draws_gamma or micro_batches > 1,
+            by_sample=rule.draws_gamma or (training and (self.micro_batches > 1 or self.planner is not None)),
             stores_overflow=self._stores_overflow,
-            isolates=training and torch.is_grad_enabled(),
+            isolates=recorded,
         )
         self._open.append(passage)
         return passage
@@ -123,7 +139,8 @@ class Chain:
     def close(self, passage: Passage) -> None:
         """Takes a forward that came through.
 
-        Raises: HeadroomError where its stream left the exact range, and was not stored there.
+        Raises: HeadroomError where its stream left the exact range, and was not stored there; BudgetError where it ran
+        more blocks than were planned for.
         """
         summary = passage.close()
         if summary is None:  # the module around the one that ran the blocks
@@ -131,6 +148,8 @@ class Chain:
         self.called = True
         self.summary = summary
         self.overflows += summary.stored_calls > 0
+        if self.planner is not None:
+            self.planner.check(summary.calls)
         room = summary.headroom
         if room is None or room.exact or self._stores_overflow or not self.guarded:
             return

@@ -18,6 +18,17 @@ class TapeError(BdiaError, RuntimeError):
     backward, a block called outside the forward of the module that owns the loop, …"""
 
 
+class BudgetError(BdiaError, ValueError):
+    """The blocks cannot be held to a budget.
+
+    Attributes: `limit` (the budget, in bytes) and `needed` (about what would do; None where that is not known)."""
+
+    def __init__(self, message: str, *, limit: int, needed: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.needed = needed
+
+
 class ReconstructionError(BdiaError, RuntimeError):
     """The activations rebuilt in the backward are not those of the forward, so the gradients would be wrong.
 

@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Protocol
 
 from bdia.backprop import Numbered, Watcher
+from bdia.budget import Plan
 from bdia.chain import Chain
+from bdia.dial import Dial
 from bdia.errors import AttachError
 from bdia.quantize import Headroom
 
@@ -43,6 +45,17 @@ class Handle:
     def chains(self) -> tuple[tuple[str, ...], ...]:
         """The names of the blocks, chain by chain, in the order they run."""
         return tuple(chain.names for chain in self._chains)
+
+    @property
+    def dial(self) -> Dial:
+        """Where the dial stands: of a budget, where it was set for the last forward that trained."""
+        return Dial(sum(chain.keep for chain in self._chains), self._chains[0].micro_batches)
+
+    @property
+    def plan(self) -> Plan | None:
+        """What was found for a budget; None without one, and before the first forward that trains."""
+        planner = self._chains[0].planner
+        return None if planner is None else planner.plan
 
     @property
     def side_bytes(self) -> int:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bdia import budget as budgets
 from bdia.blocks import batch_dim as find_batch_dim
 from bdia.chain import Layout
+from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError
 from bdia.methods import Method, get
@@ -97,14 +99,43 @@ def refuse_tensor_parallel(model: nn.Module, chains: Sequence[Sequence[nn.Module
         )
 
 
+def budget_of(
+    budget: int | str | None, method: Method, dial: Dial, chains: Sequence[Sequence[nn.Module]]
+) -> int | None:
+    """The bytes of a budget; None where there is none.
+
+    Raises: MethodError for one that is no size, that nothing could be chosen for, or beside what it is to choose;
+    AttachError for a model of several chains.
+    """
+    if budget is None:
+        return None
+    limit = budgets.parse(budget)
+    if dial != WHOLE:
+        raise MethodError(f"budget={budget!r}: it sets keep and micro_batches; leave them out, or the budget")
+    if not method.recomputes:
+        raise MethodError(f"budget={budget!r}: {method.name} runs nothing again, so there is nothing to choose")
+    if len(chains) > 1:
+        raise AttachError(
+            f"budget={budget!r}: there are {len(chains)} chains of blocks, and one would be planned for before the "
+            f"others have run; set keep and micro_batches"
+        )
+    return limit
+
+
+def mixing_part(chains: Sequence[Sequence[nn.Module]]) -> nn.Module | None:
+    """The first part of a block that takes statistics over the batch, if any."""
+    parts = (part for chain in chains for block in chain for part in block.modules())
+    return next((part for part in parts if isinstance(part, _BatchNorm)), None)
+
+
 def refuse_mixing_samples(chains: Sequence[Sequence[nn.Module]], names: Mapping[int, str]) -> None:
     """Refuses blocks that take statistics over the batch, which would be those of a part of it.
 
     Raises: AttachError.
     """
-    for part in (part for chain in chains for block in chain for part in block.modules()):
-        if isinstance(part, _BatchNorm):
-            raise AttachError(
-                f"{names.get(id(part), 'a block')} is a {type(part).__name__}, which normalises over the batch: "
-                f"micro_batches would have it normalise over parts; use micro_batches=1"
-            )
+    part = mixing_part(chains)
+    if part is not None:
+        raise AttachError(
+            f"{names.get(id(part), 'a block')} is a {type(part).__name__}, which normalises over the batch: "
+            f"micro_batches would have it normalise over parts; use micro_batches=1"
+        )

@@ -26,21 +26,33 @@ class Summary:
     side_bytes: int = 0
     rng_bytes: int = 0
     headroom: Headroom | None = None
+    calls: int = 0
     stored_calls: int = 0
     """Calls whose state was stored because their step left the exact range."""
 
 
+@dataclass(frozen=True)
+class Recorders:
+    """What records a forward: `recording` up to call number `keep_from`, and from there on `keeping`, which stores all;
+    the former alone where that is None."""
+
+    recording: Recording
+    keeping: Recording
+    keep_from: int | None
+
+
+Begin = Callable[[Tensor, tuple[Any, ...], dict[str, Any]], Recorders]
+"""Begins to record, given what the first block is called with: x and the rest."""
+
+
 class Passage:
-    """One forward through a chain: recorded by `recording` up to call number `keep_from`, and from there on by
-    `keeping`, which stores all."""
+    """One forward through a chain."""
 
     def __init__(
         self,
         rule: Rule,
-        recording: Recording,
-        keeping: Recording,
+        begin: Begin,
         *,
-        keep_from: int | None,
         draw: Callable[[], GammaDraw],
         watcher: Numbered | None,
         least_dims: int,
@@ -49,9 +61,9 @@ class Passage:
         isolates: bool,
     ) -> None:
         self._rule = rule
-        self._recordings = [recording]
-        self._keeping = keeping
-        self._keep_from = keep_from
+        self._begin = begin
+        self._recorders: Recorders | None = None
+        self._recordings: list[Recording] = []
         self._begin_draw = draw
         self._draw: GammaDraw | None = None
         self._watcher = watcher
@@ -79,6 +91,9 @@ class Passage:
         fresh = self._state is None or not self._rule.chained
         if fresh:
             self._check_samples(name, x, kwargs)
+        if self._recorders is None:
+            self._recorders = self._begin(x, args, kwargs)
+            self._recordings = [self._recorders.recording]
         follows = not fresh or self._is_emitted(x)
         state = self._start(x) if fresh else self._resume(name, x)
         given = x if fresh and self._watcher is not None else None
@@ -89,8 +104,8 @@ class Passage:
             work.isolate()
         gamma = self._next_gamma(x)
         version = _version(x)
-        if self._keep_from is not None and self._calls >= self._keep_from:
-            self._keep_on()
+        if self._recorders.keep_from is not None and self._calls >= self._recorders.keep_from:
+            self._keep_on(self._recorders.keeping)
             if self._watcher is not None and number is not None:
                 self._watcher.spared(number)
         y = self._recordings[-1].run(work, x, gamma)
@@ -126,18 +141,18 @@ class Passage:
             room = headroom(torch.stack(self._maxima).tolist(), bits, self._rule.reach)
         side_bytes = sum(recording.side_bytes for recording in self._recordings)
         rng_bytes = sum(recording.rng_bytes for recording in self._recordings)
-        return Summary(side_bytes, rng_bytes, room, self._stored_calls)
+        return Summary(side_bytes, rng_bytes, room, self._calls, self._stored_calls)
 
-    def _keep_on(self) -> None:
+    def _keep_on(self, keeping: Recording) -> None:
         """Has the call be recorded as one that keeps its graph. What is rebuilt begins with the state as it was before
         the first such call."""
-        if self._recordings[-1] is self._keeping:
+        if self._recordings[-1] is keeping:
             return
         if self._calls and self._state is not None:
             self._recordings[-1].close(self._state, self._versions)
-            self._recordings.append(self._keeping)
+            self._recordings.append(keeping)
         else:
-            self._recordings = [self._keeping]
+            self._recordings = [keeping]
 
     def _check_samples(self, name: str, x: Tensor, kwargs: dict[str, Any]) -> None:
         if not self._by_sample:

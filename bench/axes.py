@@ -80,6 +80,8 @@ AXES: Final[tuple[Axis, ...]] = (
     ),
     Axis("micro_batches", "parts that the batch is cut into inside each block; for methods that recompute", low=1),
     Axis("keep", "last blocks that keep their graph; for methods that recompute", low=0),
+    Axis("accumulate", "parts of a step's batch that go forward and backward one by one", low=1),
+    Axis("loss_chunks", "parts of the tokens between the last block and the loss; for GPTs", low=1),
     Axis("vocab", "vocabulary size; follows the data unless given", low=2),
     Axis("dtype", "number formats", choices=get_args(Dtype)),
     Axis("train_steps", "optimiser steps taken before measuring", low=0),

@@ -13,11 +13,11 @@ from bench import gamma
 
 Dtype = Literal["fp32", "bf16-amp", "bf16"]
 Measurement = Literal["memory", "throughput", "reconstruction", "gradients"]
-METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep")
+METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep", "accumulate")
 """The method and what belongs to it: cases that differ in nothing else are compared side by side."""
-PARTS: tuple[str, ...] = ("micro_batches", "keep")
+PARTS: tuple[str, ...] = ("micro_batches", "keep", "accumulate", "loss_chunks")
 """What cuts a step's work into parts, or spares some of them."""
-WHOLE: Mapping[str, int] = {"micro_batches": 1, "keep": 0}
+WHOLE: Mapping[str, int] = {"micro_batches": 1, "keep": 0, "accumulate": 1, "loss_chunks": 1}
 """Where each of those stands when nothing is cut or spared, which goes without saying."""
 MEASUREMENTS: tuple[Measurement, ...] = ("memory", "throughput", "reconstruction", "gradients")
 
@@ -54,6 +54,10 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Parts that the batch is cut into inside each block."""
     keep: int | None = None
     """Of the last so many blocks the graph is kept."""
+    accumulate: int = 1
+    """Parts that a step's batch is cut into, one forward and backward each; 1 is the whole batch at once."""
+    loss_chunks: int = 1
+    """Parts that the tokens are cut into between the last block and the loss; 1 is all logits at once."""
     vocab: int | None
     dtype: Dtype
     train_steps: int

@@ -9,7 +9,7 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import torch
@@ -25,11 +25,14 @@ from bench.meters.memory import measure_memory
 from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
+from bench.meters.training import measure_training
 from bench.protocol import Event, Finished, Job, Kind, Measured, Started
 from bench.record import Status
 from bench.words import counted
 from bench.workload import Workload, build, facts, train
 
+CONFIRMED_STEPS: Final = 20
+"""Training steps that confirm that a case fits."""
 Fields = dict[str, Any]
 """Fields of `Record` by name."""
 
@@ -44,6 +47,9 @@ def work(line: bytes) -> None:
     torch.set_num_threads(job.threads)
     if job.memory_limit is not None:
         limits.apply(job.memory_limit)
+    if job.card_limit is not None:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, job.card_limit / total), 0)
     if job.kind == "time":
         timing.time(job, tell)
         return
@@ -57,9 +63,10 @@ def work(line: bytes) -> None:
 
             limit = job.limit_bytes
             tell(predicting.predict(member, plan) if limit is None else predicting.largest(member, plan, limit))
-            gc.collect()
-            continue
-        tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
+        elif job.kind == "confirm":
+            tell(_confirm(plan, job.step_limit))
+        else:
+            tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
 
 
@@ -114,7 +121,7 @@ def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
     workload = build(plan.case)
     with attach_planned(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
         reading = measure_memory(workload, handle, workload.device)
-    fields.update(vars(reading))
+    fields.update(vars(reading), **facts(workload, plan.case))
 
 
 def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tuple[str | None, str | None]:
@@ -183,7 +190,31 @@ def _stacks(plan: Plan) -> Finished:
     return Finished(0, msgspec.to_builtins(found))
 
 
-_ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "stacks": _stacks}
+def _probe(plan: Plan) -> Finished:
+    """What the frontier asks of a case: its memory."""
+    fields: Fields = {}
+    try:
+        unsupported = _memory(plan, fields)
+    except Exception as error:  # that it does not fit is one of the answers
+        return Finished(0, fields, *diagnosis(error))
+    return Finished(0, fields) if unsupported is None else Finished(0, fields, "unsupported", unsupported)
+
+
+def _confirm(plan: Plan, limit: int | None) -> Finished:
+    """And of the largest that fits: whether it does for as long as it trains."""
+    try:
+        workload = build(plan.case)
+        with attach_planned(workload, plan):
+            highest = measure_training(workload, workload.device, CONFIRMED_STEPS)
+    except Exception as error:
+        status, message = diagnosis(error)
+        return Finished(0, {}, status, f"while training {CONFIRMED_STEPS} steps: {message}")
+    if limit is not None and highest > limit:
+        return Finished(0, {}, "oom", f"{CONFIRMED_STEPS} training steps take up to {highest} bytes")
+    return Finished(0, {"confirmed_steps": CONFIRMED_STEPS})
+
+
+_ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "stacks": _stacks, "probe": _probe}
 """The jobs that are asked of one member."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bdia.errors import BdiaError, HeadroomError
-from bench.errors import BenchError, one_line
+from bench.errors import BenchError, UnsupportedError, one_line
 from bench.meters import is_out_of_memory
 from bench.record import Status
 
@@ -11,7 +11,7 @@ from bench.record import Status
 def diagnosis(error: BaseException) -> tuple[Status, str]:
     """The status that an exception stands for, and one line about it."""
     text = one_line(error)
-    if isinstance(error, HeadroomError):
+    if isinstance(error, HeadroomError | UnsupportedError):
         return "unsupported", text
     if is_out_of_memory(error):
         start = max(text.find("can't allocate memory"), 0)

@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench import peers
 from bench.record import SCHEMA_VERSION
 
 PACKAGES = (
     "numpy", "pandas", "matplotlib", "msgspec", "nvidia-ml-py", "psutil", "scikit-learn",
-    "transformers", "timm", "peft",
+    "transformers", "timm", "peft", *sorted(peers.packages()),
 )  # fmt: skip
 VARIABLES = re.compile(
     r"(PYTORCH_(CUDA_|HIP_)?ALLOC_CONF|PYTORCH_NO_CUDA_MEMORY_CACHING|MALLOC_\w+|GLIBC_TUNABLES|LD_PRELOAD"

@@ -28,6 +28,10 @@ class UsageError(BenchError):
     """A wrong argument, or a path that is not there."""
 
 
+class UnsupportedError(UsageError):
+    """What cannot be with this model, or on this machine: of a case, the reason why there is nothing to measure."""
+
+
 class BaselineError(BenchError):
     """No baseline, or one that cannot be compared with this run."""
 

@@ -12,7 +12,7 @@ from typing import Final, cast
 import msgspec
 
 from bdia import distributions
-from bench import axes, models, points, probe, resolve, supervise
+from bench import axes, models, peers, points, probe, resolve, supervise
 from bench.case import Case, Plan
 from bench.doctor import Finding
 from bench.errors import EXIT_FAILED_CASE, BenchError, UsageError
@@ -86,6 +86,8 @@ def plan(given: Mapping[str, str], data: str | None, *, threads: int) -> Plan:
     asked = points.plan(
         {"method": METHOD, **point}, frozenset(), device=device, path=data, where="doctor", introduced=introduced
     )
+    if isinstance(resolve.method(asked.case.method), peers.Peer):
+        raise UsageError(f"--method {asked.case.method}: doctor looks at bdia's own methods; measure a peer with `run`")
     if asked.unsupported is not None:
         raise UsageError(f"doctor: {asked.unsupported}")
     return asked

@@ -19,7 +19,7 @@ from bench.errors import UsageError
 
 ORDER: Final = (
     "model", "dtype", "device", "width", "heads", "seq", "batch", "vocab", "depth", "train_steps", "seed",
-    "method", "bits", "gamma", "micro_batches", "keep",
+    "loss_chunks", "method", "bits", "gamma", "micro_batches", "keep", "accumulate",
 )  # fmt: skip
 """The slowest axis first, so that the points that differ only in the method and what is its own are neighbours."""
 

@@ -77,6 +77,7 @@ def measure(
     verify: bool = False,
     keep: int = 0,
     micro_batches: int = 1,
+    accumulate: int = 1,
 ) -> Result:
     """Measures `workload` under `method`: memory, reconstruction, gradients, loss.
 
@@ -94,6 +95,7 @@ def measure(
         verify: compare every activation as it is rebuilt, as `bdia.attach` does; memory is measured with it.
         keep: so many of the last blocks keep their graph, as in `bdia.attach`.
         micro_batches: parts that the batch is cut into inside each block, as in `bdia.attach`.
+        accumulate: parts that the batch is cut into along its samples, a forward and a backward each.
 
     Raises: whatever `bdia.attach` or the workload raises, HeadroomError beyond the exact range among it; UsageError for
     a workload that will not do; MeterError where memory cannot be known exactly.
@@ -111,7 +113,8 @@ def measure(
     snapshot = Snapshot(workload.model, workload.optimizer)
     try:
         with rng.restored(before, device):
-            return _measure(checked(workload, "workload", device, seed=seed), chosen, options, snapshot)
+            step = checked(workload, "workload", device, seed=seed).accumulating(accumulate)
+            return _measure(step, chosen, options, snapshot)
     finally:
         snapshot.everything()
 

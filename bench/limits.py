@@ -16,6 +16,8 @@ from typing import Final
 from bench.errors import UsageError
 
 OPTION: Final = "--memory-limit"
+MEMORY: Final = "--memory"
+"""Of what must fit into so much; that is measured, and the process has more."""
 _UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 _TEXT: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]iB)")
 
@@ -40,9 +42,9 @@ def parse(text: str, option: str = OPTION) -> Limit:
     return Limit(text, size)
 
 
-def reader(option: str) -> Callable[[str], Limit]:
-    """What reads the value of another `option` that is a size."""
-    return lambda text: parse(text, option)
+def parse_memory(text: str) -> Limit:
+    """The same of `MEMORY`."""
+    return parse(text, MEMORY)
 
 
 def check(device: str) -> None:

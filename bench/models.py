@@ -22,6 +22,7 @@ SIZES: Final = ("depth", "width", "heads", "seq", "vocab")
 """Axes that a model may lack, or settle itself."""
 TEXT_AXES: Final = ("depth", "width", "heads", "seq", "batch", "vocab")
 IMAGE_AXES: Final = ("depth", "width", "heads", "batch")
+_FUNCTION: Final = "bench.builders.function"
 DEFAULT_BATCH: Final = 4
 DEFAULT_SEQ: Final = 128
 """Samples a step, and tokens a sample, of models from outside the table: small, as nothing is known of their size."""
@@ -47,6 +48,11 @@ class ModelSpec:
     def foreign(self) -> bool:
         """Whether it comes from outside the table; a size that is not given is then its own to settle."""
         return ":" in self.name
+
+    @property
+    def own_loss(self) -> bool:
+        """Whether its loss is the user's, about which nothing is known."""
+        return self.builder == _FUNCTION
 
 
 _VIT_DEFAULTS: Final = {"depth": 6, "width": 512, "heads": 8, "batch": 32}
@@ -97,7 +103,7 @@ def get(name: str) -> ModelSpec:
         raise UsageError(f"unknown model {name!r}{axes.suggest(name, names())}, or {', '.join(FORMS)}")
     if source not in _LIBRARIES:
         resolve.model_file(name)
-        return ModelSpec(name, "a function of the user's", None, TEXT_AXES, builder="bench.builders.function")
+        return ModelSpec(name, "a function of the user's", None, TEXT_AXES, builder=_FUNCTION)
     _require(_LIBRARIES[source], name, extra=source)
     defaults = {"batch": DEFAULT_BATCH}
     if source == "timm":

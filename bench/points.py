@@ -70,6 +70,8 @@ def plan(
         values["gamma"] = None
     if not method.recomputes:
         values["micro_batches"] = values["keep"] = None
+    if model.input == "images":
+        values["loss_chunks"] = WHOLE["loss_chunks"]  # there is no vocabulary
     if model.fixed:
         _same_sizes(model, values, where)
     elif model.input is not None and "vocab" in model.axes:

@@ -12,7 +12,7 @@ import msgspec
 from bench.case import Plan
 from bench.record import Status
 
-Kind = Literal["time", "measure", "examine", "stacks", "predict", "fit"]
+Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "predict", "fit"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,9 +21,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     `time`: paired, interleaved rounds of all members, which are of one group. `measure`: everything else, of
     each member in turn; memory only for a member that is alone, since it takes a fresh process. `examine`: what
     the doctor asks of one member, answered with the fields of `bench.examination.Examination`. `stacks`: what is alive
-    at the peaks of one member, answered with the fields of `bench.stacks.Stacks`. `predict`: the memory of each member,
-    without running it at size. `fit`: how deep and how large a batch each could be within `limit_bytes`, answered with
-    the fields of `bench.fit.Fit`.
+    at the peaks of one member, answered with the fields of `bench.stacks.Stacks`. `probe`: the memory of one member and
+    nothing else. `confirm`: whether it stays within `step_limit` over a number of training steps. `predict`: the memory
+    of each member, without running it at size. `fit`: how deep and how large a batch each could be within
+    `limit_bytes`, answered with the fields of `bench.fit.Fit`.
     """
 
     kind: Kind
@@ -35,6 +36,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of private memory that the child may have."""
     limit_bytes: int | None = None
     """What is to be fitted into."""
+    card_limit: int | None = None
+    """Bytes of a CUDA card's memory that the child may have."""
+    step_limit: int | None = None
+    """Bytes that the steps of `confirm` are to stay within."""
     events: int
     """File descriptor to write events to, so that what a model prints cannot spoil them."""
 

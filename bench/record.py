@@ -50,12 +50,23 @@ class Record(Case, frozen=True, kw_only=True):
     verify: bool = False
     """Every rebuilt activation was checked, and what that costs is in the figures."""
 
+    # Of what `frontier` has probed
+    limit_bytes: int | None = None
+    """What `peak_bytes` is held to; None of every other record."""
+    frontier_over: str | None = None
+    """The axis whose largest value is looked for."""
+    frontier_step: int | None = None
+    """To how much, along that axis."""
+    confirmed_steps: int | None = None
+    """Training steps, one after another, that stayed within the limit as well; None where none were asked for."""
+
     # Sizes
     parameters: int | None = None
     blocks: int | None = None
     """Residual blocks that the method is attached to, over all chains."""
     stream_elements: int | None = None
-    """Elements of the residual stream, B·T·D, as they enter the first block."""
+    """Elements of the residual stream, B·T·D, as they enter the first block; of a step of several forwards, the
+    first's."""
     samples: int | None = None
     """Samples a step."""
     tokens: int | None = None

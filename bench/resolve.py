@@ -21,7 +21,7 @@ from typing import Final, cast
 
 import bdia.methods
 from bdia.methods import Method
-from bench import axes
+from bench import axes, peers
 from bench.case import Case
 from bench.errors import UsageError, one_line
 
@@ -38,20 +38,29 @@ _METHOD: Final = _Kind("method", "a bdia.methods.Method")
 _MODEL: Final = _Kind("model", "a function that takes a Case and returns a bench.Workload")
 
 
+def names() -> tuple[str, ...]:
+    """The names of methods that need no file: the table's and, after them, the peers'."""
+    return (*bdia.methods.names(), *peers.names())
+
+
 def method(name: str) -> Method:
-    """The method called `name`: one of the table, or `FILE.py:NAME`, a `bdia.methods.Method` in a file.
+    """The method called `name`: one of the table, a peer, or `FILE.py:NAME`, a `bdia.methods.Method` in a file.
 
     Raises: UsageError where there is none.
     """
     if _in_file(name):
         return _method(name)
+    if (peer := peers.get(name)) is not None:
+        return peer
     if name not in bdia.methods.names():
-        raise UsageError(f"unknown method {name!r}{axes.suggest(name, bdia.methods.names())}, or FILE.py:NAME")
+        raise UsageError(f"unknown method {name!r}{axes.suggest(name, names())}, or FILE.py:NAME")
     return bdia.methods.get(name)
 
 
 def source(name: str) -> str | None:
-    """Digest of the file that the method comes from; None for one of the table."""
+    """Digest of the file that the method comes from, or the version of the library; None for one of the table."""
+    if (peer := peers.get(name)) is not None:
+        return peer.library.version
     return hashlib.sha256(_read(name, _METHOD)).hexdigest() if _in_file(name) else None
 
 

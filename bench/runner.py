@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench import fingerprint, limits, skipping, standing, supervise
+from bench import children, fingerprint, limits, skipping, standing, supervise
 from bench.case import Measurement, Plan
+from bench.children import Heard
 from bench.estimate import Pace, work
 from bench.events import JobStarted, RecordDone, RunEvent, RunStarted, Summary
 from bench.limits import Limit
-from bench.outcome import Outcome, of_end, said, worst
-from bench.protocol import Event, Finished, Job, Kind, Measured, Started
+from bench.outcome import Outcome, of_end, worst
+from bench.protocol import Job, Kind
 from bench.record import Record
 from bench.skipping import LeftOut
 from bench.standing import Rerun
@@ -145,7 +146,7 @@ class _Run:
         for job in jobs:
             self._ahead.remove(job)
             if job.kind == "time":
-                times = self._time(job)
+                times = children.timed(job, lambda some: self._child(some, lambda plan, outcome: None))
                 self._renew(times)
             else:
                 self._measure(job, times)
@@ -153,23 +154,6 @@ class _Run:
             if plan not in self._done:
                 refused = Outcome(status="unsupported", message=plan.unsupported)
                 self._record(plan, refused if plan.unsupported else times.get(plan, Outcome()))
-
-    def _time(self, job: Job) -> dict[Plan, Outcome]:
-        """Times the members of a group together. Who fails is left out, and the others begin again, so that all
-        rounds are shared by all."""
-        failed: dict[Plan, Outcome] = {}
-        members = list(job.members)
-        while members:
-            heard = self._child(msgspec.structs.replace(job, members=tuple(members)), lambda plan, outcome: None)
-            bad = {plan: outcome for plan, outcome in heard.outcomes.items() if outcome.status != "ok"}
-            if not bad and len(heard.outcomes) == len(members):
-                return {**failed, **heard.outcomes}
-            if not bad:
-                blame = [heard.at] if heard.at is not None and heard.end.status != "timeout" else members
-                bad = dict.fromkeys(blame, of_end(heard.end))
-            failed.update((plan, replace(bad[plan], message=f"while timing: {bad[plan].message}")) for plan in bad)
-            members = [plan for plan in members if plan not in bad]
-        return failed
 
     def _renew(self, times: dict[Plan, Outcome]) -> None:
         """Gives the stored members of a group that was timed again their new times."""
@@ -194,29 +178,14 @@ class _Run:
                 store(lost, of_end(heard.end, heard.measured.get(lost)))
                 members.remove(lost)
 
-    def _child(self, job: Job, on_finished: Callable[[Plan, Outcome], None]) -> _Heard:
+    def _child(self, job: Job, on_finished: Callable[[Plan, Outcome], None]) -> Heard:
         """Runs one child to its end."""
-        heard = _Heard()
-
-        def hear(event: Event) -> None:
-            if not 0 <= event.member < len(job.members):
-                return
-            plan = job.members[event.member]
-            match event:
-                case Started():
-                    heard.at = plan
-                case Measured():
-                    heard.measured[plan] = event
-                case Finished() if plan not in heard.outcomes:
-                    heard.outcomes[plan] = said(event)
-                    on_finished(plan, heard.outcomes[plan])
-
         cases = tuple(plan.case for plan in job.members)
         self._tell(JobStarted(job.kind, cases, self._remaining(job)))
         own = self._settings
         sent = [msgspec.structs.replace(plan, measure=self._asked(plan)) for plan in job.members]
         todo = msgspec.structs.replace(job, members=tuple(sent))
-        heard.end = supervise.run(todo, hear, timeout_seconds=own.timeout_seconds, worker=own.worker)
+        heard = children.run(todo, job.members, on_finished, timeout_seconds=own.timeout_seconds, worker=own.worker)
         if heard.end.status == "ok":
             self._pace.add(work(job), heard.end.seconds)
         return heard
@@ -250,14 +219,3 @@ class _Run:
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._start
-
-
-@dataclass
-class _Heard:
-    """What became of one child: what it said of members that it was done with and of others, the member it was last
-    at, how it ended."""
-
-    outcomes: dict[Plan, Outcome] = field(default_factory=dict)
-    measured: dict[Plan, Measured] = field(default_factory=dict)
-    at: Plan | None = None
-    end: supervise.End = field(init=False)

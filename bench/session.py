@@ -15,7 +15,7 @@ from typing import Final, cast
 
 import msgspec
 
-from bench import axes, limits, private, probe, rerun, runner, signals, starts, suite, words
+from bench import axes, limits, peers, private, probe, rerun, runner, signals, starts, suite, words
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -86,18 +86,7 @@ class Session:
         """
         if self.request.out is not None:
             return self
-        for number in itertools.count(1):
-            directory = self.directory if number == 1 else self.directory.with_name(f"{self.directory.name}-{number}")
-            try:
-                directory.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise UsageError(
-                    f"{directory}: {error.strerror}; name a directory that can be made by --out"
-                ) from error
-            break
-        return replace(self, directory=directory)
+        return replace(self, directory=claim(self.directory))
 
     def measure(self, on_event: Callable[[RunEvent], None], on_message: Callable[[str], None]) -> Summary:
         """Measures what is not measured yet. `on_message` hears of lines of the results that had to be left out.
@@ -133,16 +122,11 @@ class Session:
         )  # fmt: skip
 
     def _settings(self) -> runner.Settings:
-        basis = {
-            name: value
-            for name, value in msgspec.to_builtins(self.environment).items()
-            if name not in NOT_MEASURED_WITH
-        }
         return runner.Settings(
             suite=self.suite.name,
             rounds=self.request.rounds or self.suite.rounds,
             warmup=self.request.warmup or self.suite.warmup,
-            environment=f"{'predicted ' * self.request.predicted}{msgspec.json.encode(basis, order='sorted').decode()}",
+            environment=f"{'predicted ' * self.request.predicted}{basis(self.environment)}",
             timeout_seconds=self.request.timeout_seconds,
             threads=THREADS,
             rerun=cast("Rerun", self.request.rerun or "none"),
@@ -150,6 +134,32 @@ class Session:
             memory_limit=self.request.memory_limit,
             predicted=self.request.predicted,
         )
+
+
+def claim(directory: Path) -> Path:
+    """Creates `directory` or, where it is there already, one of that name with a number.
+
+    Raises: UsageError where none can be created.
+    """
+    for number in itertools.count(1):
+        place = directory if number == 1 else directory.with_name(f"{directory.name}-{number}")
+        try:
+            place.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(f"{place}: {error.strerror}; name a directory that can be made by --out") from error
+        return place
+    raise AssertionError("there is no end to the numbers")
+
+
+def basis(environment: Environment) -> str:
+    """A text that is equal where measurements may be compared: what a fingerprint rests on."""
+    known: dict[str, object] = msgspec.to_builtins(environment)
+    kept = {name: value for name, value in known.items() if name not in NOT_MEASURED_WITH}
+    # What a peer was measured with is in its own fingerprint: installing one leaves all other records as they are.
+    kept["packages"] = {name: version for name, version in environment.packages.items() if name not in peers.packages()}
+    return msgspec.json.encode(kept, order="sorted").decode()
 
 
 def prepare(request: Request) -> Session:

@@ -41,6 +41,8 @@ WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
     "stacks": {"OMP_WAIT_POLICY": "passive"},
     "predict": {"OMP_WAIT_POLICY": "passive"},
     "fit": {"OMP_WAIT_POLICY": "passive"},
+    "probe": {"OMP_WAIT_POLICY": "passive"},
+    "confirm": {"OMP_WAIT_POLICY": "passive"},
 }
 """How OpenMP's threads wait for each other. They spin, and where another process wants the cores, a step of a small
 model takes a hundred times as long: spin for a shorter while, which costs no time on a quiet machine, or not at

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -25,7 +26,7 @@ def time(job: Job, tell: Callable[[Event], None]) -> None:
     """
     case = job.members[0].case
     try:
-        workload = build(case)
+        workload = build(msgspec.structs.replace(case, accumulate=1))  # in how many parts is each member's own
     except Exception as error:  # no member can be timed on a model that cannot be built
         for member in range(len(job.members)):
             tell(Finished(member, {}, *diagnosis(error)))
@@ -33,11 +34,16 @@ def time(job: Job, tell: Callable[[Event], None]) -> None:
     # Kept on the CPU, so that they take no memory from the methods on a GPU.
     weights = [parameter.detach().to("cpu", copy=True) for parameter in workload.model.parameters()]
 
+    under_way = workload
+
     def put_on(member: int) -> Callable[[], AbstractContextManager[object]]:
         def attach() -> AbstractContextManager[object]:
+            nonlocal under_way
             tell(Started(member))
             _rewind(workload, weights)
-            return attach_planned(workload, job.members[member])
+            plan = job.members[member]
+            under_way = workload.accumulating(plan.case.accumulate)
+            return attach_planned(under_way, plan)
 
         return attach
 
@@ -45,7 +51,7 @@ def time(job: Job, tell: Callable[[Event], None]) -> None:
     sync = torch.cuda.synchronize if case.device == "cuda" else _nothing
     try:
         seconds = throughput.measure_rounds(
-            members, lambda: run_step(workload), rounds=job.rounds, warmup=job.warmup, sync=sync
+            members, lambda: run_step(under_way), rounds=job.rounds, warmup=job.warmup, sync=sync
         )
     except throughput.MemberError as failure:
         status, message = diagnosis(failure.__cause__ or failure)

@@ -8,21 +8,22 @@ at a time.
 
 from __future__ import annotations
 
+import copy
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from bdia.attachment import Blocks
-from bench import models
+from bench import accumulation, models
+from bench.batches import Batch as Batch
+from bench.batches import tensors as tensors
 from bench.case import Case
 from bench.errors import UsageError
 
-Batch = Any
-"""Tensors, bare or in tuples, lists and mappings, nested or not: whatever the loss is at home with."""
 Loss = Callable[[nn.Module, Batch], Tensor]
 
 LEARNING_RATE: Final = 1e-3
@@ -55,6 +56,8 @@ class Workload:
     """Batch number s to train on, s = 1, 2, …, on the model's device."""
     seed: int
     """Seeds torch before training."""
+    accumulate: int = field(init=False)
+    """Parts that the batch of a step is cut into, a forward and a backward each; 1 unless `accumulating` says more."""
 
     def __init__(
         self,
@@ -90,8 +93,18 @@ class Workload:
         vars(self).update(
             model=model, batch=batch, loss=loss, optimizer=optimizer, blocks=blocks, tokens=tokens, seed=seed,
             samples=(first.shape[0] if first.dim() else 1) if samples is None else samples,
-            batches=(lambda step: batch) if batches is None else batches,
+            batches=(lambda step: batch) if batches is None else batches, accumulate=1,
         )  # fmt: skip
+
+    def accumulating(self, accumulate: int) -> Workload:
+        """The same step, with the same model and optimiser, in `accumulate` parts.
+
+        Raises: UnsupportedError where its batch cannot be cut into them; UsageError for fewer than one.
+        """
+        made = copy.copy(self)
+        vars(made).update(accumulate=accumulate)
+        accumulation.check(made)
+        return made
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +121,7 @@ def build(case: Case) -> Workload:
     """
     builder = importlib.import_module(models.get(case.model).builder)
     torch.manual_seed(case.seed)
-    return cast("Workload", builder.build(case))
+    return cast("Workload", builder.build(case)).accumulating(case.accumulate)
 
 
 def train(workload: Workload, steps: int) -> None:
@@ -119,20 +132,9 @@ def train(workload: Workload, steps: int) -> None:
     """
     torch.manual_seed(workload.seed)  # dropout must not depend on what ran before
     for step in range(1, steps + 1):
-        torch.autograd.backward(workload.loss(workload.model, workload.batches(step)))
+        accumulation.backward(workload, workload.batches(step))
         workload.optimizer.step()
         workload.model.zero_grad(set_to_none=True)
-
-
-def tensors(values: object) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists and mappings, in order."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, Mapping):
-        yield from tensors(tuple(values.values()))
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors(value)
 
 
 def facts(workload: Workload, case: Case) -> dict[str, Any]:

@@ -58,6 +58,8 @@ FIGURES: Final = (
     Figure("peak", "peak_bytes", "peak_parts"),
 )
 
+_OWN: Final[Mapping[PartName, str]] = {"side_bits": "side_bytes", "rng_states": "rng_bytes"}
+"""Parts with a field of their own, which is null where they are not known: what a library keeps is its business."""
 _VERSION = operator.itemgetter(*(axis for axis in METHOD_AXES if axis != "bits"))
 """What may change where the bytes of a method are."""
 
@@ -126,7 +128,7 @@ def breakdown(rows: Sequence[Row]) -> Sheet | None:
                 *(axis_cell(row, axis) for axis in axes),
                 Cell(row["method"]),
                 *(axis_cell(row, axis) for axis in tail),
-                *(_part(bytes_of, name, scale, counted=name in counted) for name in names),
+                *(_part(row, bytes_of, name, scale, counted=name in counted) for name in names),
                 _total(row, figure, scale),
             )
             lines.append(Line(cells, opens=point != before))
@@ -162,10 +164,14 @@ def _versions(members: Sequence[Row]) -> list[Row]:
     return sorted(best.values(), key=lambda row: (method_rank(row["method"]), [count or 0 for count in cuts(row)]))
 
 
-def _part(found: Mapping[PartName, int] | None, name: PartName, scale: units.ByteScale, *, counted: bool) -> Cell:
+def _part(
+    row: Row, found: Mapping[PartName, int] | None, name: PartName, scale: units.ByteScale, *, counted: bool
+) -> Cell:
     """The bytes of a part; a dash where they were not measured, and nothing where the figure does not count them."""
     if not counted:
         return Cell("")
+    if found is not None and name not in found and name in _OWN and row[_OWN[name]] is None:
+        return cell(units.MISSING)
     return cell(units.MISSING) if found is None else cell(scale.number(found.get(name, 0)), found.get(name, 0))
 
 

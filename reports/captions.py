@@ -16,6 +16,8 @@ MEANINGS: Mapping[str, str] = {
     "gradients kept allocated, less its level before the step.",
     "peak_bytes": "Peak is the highest level of the allocator over one whole training step: forward, loss, backward, "
     "optimiser.",
+    "limit_bytes": "A case fits where the peak of a step is measured to be within the limit, and the largest where "
+    "20 training steps in a row are as well.",
     "activation_parts": "What was allocated in a block's forward, its rerun or its backward is that block's; what was "
     "allocated outside the blocks is the head's and the loss's; states are those of the residual stream.",
     "side_bytes": "Side bits are the parities of eq. 20, one bit an element and block, as held at the end of the "
@@ -63,6 +65,22 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "memory-speed": (
         "Activation memory against training rate relative to standard's.",
         ("activation_bytes", "rate_ratio"),
+    ),
+    "pareto": (
+        "Rate against the peak of a whole training step, for methods and settings of the dial. The line is the front: "
+        "no other point has less memory at no lower a rate, or is faster with no more memory; hollow points lie behind "
+        "it. Beside a point: m, micro-batches; keep, blocks that keep their graph.",
+        ("peak_bytes", "rate_ratio"),
+    ),
+    "frontier": (
+        "The largest value that fits the limit, as measured, and the rate there. Each was timed alone, at its own "
+        "largest.",
+        ("limit_bytes", "peak_bytes"),
+    ),
+    "limit": (
+        "The peak of a whole training step, a point a probe, and the limit that it is held to. A cross at the top: "
+        "memory ran out.",
+        ("limit_bytes", "peak_bytes"),
     ),
     "error-bits": (
         "Worst reconstruction error against l, the bits behind the binary point. Shaded: beyond the range in which "

@@ -3,7 +3,7 @@
 Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes. Beside the record's fields:
 
     group                    cases that differ only in method, bits and gamma share a number
-    activation_ratio         activation_bytes over that of `standard` in the same group
+    activation_ratio         activation_bytes over that of `standard` in the same group, of the whole batch at once
     step_seconds_median
     rate_ratio               median over paired rounds of standard's step_seconds[i] / this step_seconds[i]
     rate_ratio_low, _high    the smallest and the largest of those paired ratios
@@ -33,8 +33,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 import pandas as pd
 
-from bdia.methods import names as method_names
-from bench import gamma, law, rates
+from bench import gamma, law, rates, resolve
 from bench.case import METHOD_AXES, Case
 from bench.record import BlockError, Record
 
@@ -133,8 +132,8 @@ def least_squares_slope(points: Sequence[tuple[float, float]]) -> float | None:
 
 
 def method_rank(name: str) -> tuple[int, str]:
-    """A sorting key: the order of the methods table, then methods from outside it by name."""
-    known = method_names()
+    """A sorting key: the order of the methods table and of the peers', then methods from outside them by name."""
+    known = resolve.names()
     return (known.index(name) if name in known else len(known), name)
 
 
@@ -175,7 +174,7 @@ def _field_dtypes() -> dict[str, str]:
 
 
 def _derived(records: list[Record], numbers: list[int]) -> dict[str, list[Any]]:
-    references = {number: record for number, record in zip(numbers, records, strict=True) if record.method == REFERENCE}
+    references = rates.references(numbers, records)
     paired = [rates.paired(record, references.get(number)) for number, record in zip(numbers, records, strict=True)]
     return {
         "group": numbers,

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from bdia.methods import METHODS
-from bench import models, suite
+from bench import models, peers, suite
 from bench.case import MEASUREMENTS, Plan
 from reports import units
 
 
 def everything() -> Iterator[str]:
-    """Suites, methods and models, a line each."""
+    """Suites, methods, peers and models, a line each."""
     suites = [(name, suite.load(name).title) for name in suite.names()]
     methods = [(method.name, method.summary) for method in METHODS]
     known = [*((model.name, model.summary) for model in models.MODELS), *models.FORMS.items()]
-    for heading, rows in (("Suites", suites), ("Methods", methods), ("Models", known)):
+    rivals = [(peer.name, peer.summary + ("" if peer.missing is None else " (not installed)")) for peer in peers.PEERS]
+    for heading, rows in (("Suites", suites), ("Methods", methods), ("Peers", rivals), ("Models", known)):
         yield heading
         yield from (f"  {name:<22}{summary}" for name, summary in rows)
 

@@ -15,6 +15,7 @@ Row = Mapping[str, Any]
 _AXES: tuple[str, ...] = Case.__struct_fields__
 NAMES: Mapping[str, str] = {
     "bits": "l", "gamma": "γ", "train_steps": "train steps", "micro_batches": "micro-batches",
+    "loss_chunks": "loss chunks",
 }  # fmt: skip
 """What an axis is called in print, where that is not its name."""
 _UNSAID: Mapping[str, Any] = {"gamma": gamma.DEFAULT, **WHOLE}

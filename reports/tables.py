@@ -18,11 +18,10 @@ from rich.text import Text
 
 from bench.record import Record
 from reports import units
-from reports.contents import below
+from reports.contents import above, below, parted
 from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, main
-from reports.reconstructed import partition
 from reports.sheets import Cell, Sheet, Tone, exactness, unbroken, worst_error
 
 _STYLES: Mapping[Tone, str] = {"plain": "", "good": "green", "bad": "red", "muted": "dim"}
@@ -32,8 +31,12 @@ _GAPS = (3, 2, 1)
 
 def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Group:
     """Everything measured, as Rich tables for a page of `width` columns; of more than `limit` rows an excerpt."""
-    first, second = partition(rows(frame))
-    return Group(*_main(first, width, limit), *(table(sheet, width=width) for sheet in below(first, second, limit)))
+    found = rows(frame)
+    first, second = parted(found)
+    top = [table(sheet, width=width) for sheet in above(found)]
+    return Group(
+        *top, *_main(first, width, limit), *(table(sheet, width=width) for sheet in below(first, second, limit))
+    )
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:

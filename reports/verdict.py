@@ -12,7 +12,7 @@ import pandas as pd
 from bdia.methods import METHODS
 from bench import gamma, words
 from bench.case import WHOLE
-from reports import settings, units
+from reports import frontier, frontier_verdict, settings, units
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
 
@@ -33,6 +33,8 @@ def verdict(frame: pd.DataFrame) -> str:
     found = rows(frame)
     if not found:
         return "No case was recorded."
+    if probes := frontier.probes(found):
+        return frontier_verdict.verdict(frontier.largests(found), probes)
     clauses = [clause for clause in (_main_clause(found), _beyond_range(found), _failures(found)) if clause]
     said = "; ".join(clauses) + "."
     return f"Predicted: {said}" if any(row["predicted"] for row in found) else _capitalised(said)
@@ -68,7 +70,7 @@ def _main_clause(found: Sequence[Row]) -> str:
         return _reconstruction_clause(found)
     method = subject["method"]
     group = [row for row in found if row["group"] == subject["group"]]
-    rivals = [row for row in group if row["method"] != method and _worth_naming(row)]
+    rivals = _least_cut(row for row in group if row["method"] != method and _worth_naming(row))
     held = f"{method} holds {units.size(subject['activation_bytes'])} of activations"
     beside = " and ".join(_beside(row, subject) for row in rivals).replace(" and checkpoint holds ", " and checkpoint ")
     parts = [f"{held} where {beside}" if beside else held]
@@ -92,6 +94,14 @@ def _where(subject: Row, found: Sequence[Row]) -> str:
 
 def _worth_naming(row: Row) -> bool:
     return row["method"] in (REFERENCE, "checkpoint") and (row["activation_bytes"] is not None or row["status"] != "ok")
+
+
+def _least_cut(group: Iterable[Row]) -> list[Row]:
+    """Of each method one row: the one whose work is cut into the fewest parts."""
+    found: dict[str, Row] = {}
+    for row in sorted(group, key=lambda row: [(row[axis] or whole) - whole for axis, whole in WHOLE.items()]):
+        found.setdefault(row["method"], row)
+    return sorted(found.values(), key=lambda row: method_rank(row["method"]))
 
 
 def _beside(row: Row, subject: Row) -> str:

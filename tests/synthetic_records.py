@@ -255,3 +255,50 @@ def failing_suite() -> list[Record]:
     }
     records += [failed(case(method, depth=48), status, why) for method, (status, why) in ends.items()]
     return [*records, full(case("bdia", depth=48))]
+
+
+Reach = dict[tuple[str, int], tuple[float, float, float]]
+REACH: Reach = {
+    ("standard", 1): (130, 40, 1.0),
+    ("checkpoint", 1): (130, 9, 0.78),
+    ("bdia", 1): (131, 8, 0.74),
+    ("bdia", 2): (131, 5, 0.70),
+    ("bdia", 4): (131, 3.6, 0.64),
+}
+"""By method and micro-batches: MiB of a step without samples, MiB a sample, and the rate over standard's. Within 512
+MiB batches of 9, 42, 47, 76 and 105."""
+
+
+def frontier_suite(limit: int = 512 * MIB, reach: Reach = REACH) -> list[Record]:
+    """Probes of a frontier over the batch, method by method: some on the way, the largest that fits, the next one that
+    does not, and the largest that all have."""
+    largest = {key: int((limit / MIB - base) // slope) for key, (base, slope, _) in reach.items()}
+    equal = min((value for (_, cut), value in largest.items() if value >= cut), default=0)
+    return [
+        _probe(key, batch, limit=limit, line=reach[key], largest=top, equal=equal)
+        for key, top in largest.items()
+        for batch in sorted({key[1], 4 * key[1], top, top + 1, equal})
+        if key[1] <= batch <= max(key[1], top + 1)
+    ]
+
+
+def _probe(
+    of: tuple[str, int], batch: int, *, limit: int, line: tuple[float, float, float], largest: int, equal: int
+) -> Record:
+    (method, cut), (base, slope, rate) = of, line
+    peak, held = int((base + slope * batch) * MIB), 120 * MIB
+    told: dict[str, Any] = {
+        "peak_bytes": peak, "static_bytes": held, "activation_bytes": peak - held, "samples": batch,
+        "peak_parts": {"parameters": held, "block": peak - held - 8 * MIB, "head_and_loss": 8 * MIB},
+    }  # fmt: skip
+    if batch > largest:
+        told = {"status": "oom", "message": "DefaultCPUAllocator: can't allocate memory"}
+    elif batch in (largest, equal):
+        told |= {
+            "step_seconds": [batch / (50 * rate)] * 3, "samples_per_second": 50 * rate,
+            "tokens_per_second": 50 * rate * 256, "confirmed_steps": 20 if batch == largest else None,
+            "rounds_id": "together" if batch == equal else f"{method} {cut}",
+        }  # fmt: skip
+    probed = case(method, batch=batch) if cut == 1 else case(method, batch=batch, micro_batches=cut)
+    marks = {"limit_bytes": limit, "frontier_over": "batch", "frontier_step": 1}
+    return record(probed, suite="frontier of frontier", **marks, **told)

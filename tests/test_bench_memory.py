@@ -274,6 +274,7 @@ class Chain:
     """A stand-in for a workload: a chain of linear maps [D, D] on [B, D], momentum, everything known on paper."""
 
     depth: int
+    accumulate: int = 1
     batch: tuple[Tensor, ...] = field(default_factory=lambda: (torch.randn(8, SIDE), torch.randn(8, SIDE)))
 
     def __post_init__(self) -> None:

@@ -123,6 +123,69 @@ def test_a_gamma_that_some_methods_can_have_is_no_error() -> None:
     assert [plan.unsupported is None for plan in found] == [bool(plan.measure) for plan in found]
 
 
+def test_parts_of_a_step_are_axes_of_every_method() -> None:
+    """Accumulation belongs to the method, so that a step in parts is timed beside whole ones; the loss's chunks are of
+    the work, so that all methods of a group share them."""
+    found = plans(SMALL, depth=2, width=16, accumulate=(1, 2), loss_chunks=(1, 4))
+    assert [(plan.case.loss_chunks, plan.case.method, plan.case.accumulate) for plan in found] == [
+        (chunks, method, parts) for chunks in (1, 4) for method in ("standard", "bdia") for parts in (1, 2)
+    ]
+    assert [{plan.case.loss_chunks for plan in group} for group in groups(found)] == [{1}, {4}]
+    assert {(plan.case.accumulate, plan.case.loss_chunks) for plan in plans()} == {(1, 1)}
+    assert "accumulate=2 loss_chunks=4" in found[-1].case.label()
+    assert "accumulate" not in found[0].case.label()
+
+
+def test_chunks_of_the_loss_do_not_multiply_models_without_a_vocabulary() -> None:
+    """Images are measured once beside text in several numbers of chunks."""
+    found = plans(depth=2, width=16, method="bdia", model=("gpt", "vit"), loss_chunks=(1, 4))
+    assert [(plan.case.model, plan.case.loss_chunks) for plan in found] == [("gpt", 1), ("gpt", 4), ("vit", 1)]
+
+
+def test_parts_that_some_cases_cannot_have_are_rows_with_the_reason() -> None:
+    """In a sweep, a batch with fewer samples or tokens than parts is a case with nothing to measure."""
+    common = {"depth": 2, "width": 16, "method": ("standard", "bdia")}
+    found = plans(**common, batch=(2, 4), accumulate=(1, 4))
+    assert {(plan.case.batch, plan.case.accumulate, plan.unsupported) for plan in found if not plan.measure} == {
+        (2, 4, "accumulate 4: a batch of 2 has no 4 parts; take --accumulate 2 or fewer")
+    }
+    found = plans(**common, batch=4, accumulate=(1, 2), micro_batches=4)
+    assert [(plan.case.method, plan.case.accumulate, plan.unsupported) for plan in found if not plan.measure] == [
+        ("bdia", 2, "micro_batches 4: a batch of 4 in 2 parts has no 4 in each; take --micro-batches 2 or fewer")
+    ]
+    found = plans(**common, batch=2, accumulate=(1, 2), loss_chunks=16)
+    assert {(plan.case.accumulate, plan.unsupported) for plan in found if not plan.measure} == {
+        (2, "loss_chunks 16: a batch of 2 in 2 parts has 8 tokens in each; take --loss-chunks 8 or fewer")
+    }
+
+
+def test_the_loss_of_a_step_of_ones_own_cannot_be_taken_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is known of it: beside a model of the bench it is a row with the reason, alone an error."""
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text("def step(case): ...\n")
+    given = {"depth": 2, "width": 16, "method": "bdia", "loss_chunks": 4}
+    gpt, own = plans(**given, model=("gpt", "own.py:step"))
+    assert gpt.measure
+    assert not own.measure
+    reason = "loss_chunks 4: the loss of own.py:step is its own; have it call bdia.chunked_cross_entropy"
+    assert (own.unsupported or "").startswith(reason)
+    with pytest.raises(UsageError, match=f"small.toml: {reason}"):
+        plans(**given, model="own.py:step")
+
+
+@pytest.mark.parametrize("method", [("offload",), ("offload", "standard")])
+def test_what_a_machine_lacks_is_no_error(method: tuple[str, ...]) -> None:
+    """Alone or in a sweep, a method that takes a card is a row without one, with the cure; with one it is measured."""
+    here, there = (plans(device=device, depth=2, width=16, heads=2, method=method)[0] for device in ("cpu", "cuda"))
+    assert (here.measure, there.unsupported) == (frozenset(), None)
+    assert here.unsupported == (
+        "device cpu: offload moves what is saved into CPU memory, where it is already; take --device cuda"
+    )
+    assert "gradients" in there.measure
+
+
 def test_verification_is_for_what_is_rebuilt_exactly() -> None:
     """With `verify`, methods that invert bit for bit are verified and others run as ever; alone they are refused."""
     values = {"depth": (2,), "width": (16,)}
@@ -199,6 +262,13 @@ def test_vocab_follows_the_data(tmp_path: Path) -> None:
         ({"gamma": "0.6", "method": "bdia"}, ("small.toml: gamma 0.6", "must be 2^-m", "--method bdia-stored")),
         ({"gamma": "0", "method": ("bdia", "bdia-naive", "standard")}, ("gamma 0", "--gamma 0.5 or 0.25")),
         ({"gamma": "0.25", "method": ("standard", "checkpoint")}, ("--gamma 0.25", "draws no γ", "--method bdia")),
+        ({"accumulate": 3}, ("small.toml: accumulate 3: a batch of 2 has no 3 parts", "--accumulate 2 or fewer")),
+        ({"loss_chunks": 17}, ("small.toml: loss_chunks 17: a batch of 2 has 16 tokens", "--loss-chunks 16 or fewer")),
+        ({"micro_batches": 3}, ("small.toml: micro_batches 3: a batch of 2 has no 3 parts", "--micro-batches 2 or")),
+        (
+            {"model": "vit", "loss_chunks": (1, 4)},
+            ("--loss-chunks 4: vit has no loss over a vocabulary", "--model gpt"),
+        ),
         ({"model": ("vit", "vit-spt"), "vocab": (256, 512)}, ("--vocab 256,512", "vit, vit-spt has no vocab")),
     ],
 )
@@ -270,9 +340,10 @@ def test_built_in_suites_expand(name: str, device: str) -> None:
 
 
 def test_the_built_in_suites_are_those_of_the_contract() -> None:
-    """The eleven suites are there, `quick` first."""
+    """The thirteen suites are there, `quick` first."""
     assert suite.names() == (
-        "quick", "batch", "bits", "depth", "fig1", "gate", "model", "paper-gpt2", "paper-vit", "rivals",
+        "quick", "batch", "bits", "depth", "fig1", "frontier", "gate", "model", "paper-gpt2", "paper-vit", "peers",
+        "rivals",
         "width",
     )  # fmt: skip
 

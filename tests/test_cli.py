@@ -23,7 +23,7 @@ from synthetic_records import CPU, full
 from synthetic_records import record as bare
 
 import cli
-from bench import axes, models, probe, runner, suite
+from bench import axes, models, probe, resolve, runner, suite
 from bench.case import Plan
 from bench.doctor import Finding
 from bench.environment import Environment
@@ -556,7 +556,7 @@ def test_a_report_draws_what_it_can(
     for name in ("fig1", "throughput"):
         assert f"bdia-bench: figure {name} is not drawn: {name} is too small" in err.splitlines()
     drawn = {path.stem for path in (tmp_path / "drawn").iterdir()}
-    assert drawn == {"memory-depth", "memory-parts", "memory-speed"}
+    assert drawn == {"memory-depth", "memory-parts", "memory-speed", "pareto"}
     code, _, err = bench("report", finished, "--figures", "none", "--style", "none.mplstyle")
     assert code == 2
     assert len(err.splitlines()) == 1
@@ -755,10 +755,10 @@ def test_the_formats_are_those_of_the_reports() -> None:
 
 
 def test_the_list_names_everything(bench: Bench) -> None:
-    """`list` names suites, methods and models."""
+    """`list` names suites, methods, peers and models."""
     code, out, err = bench("list")
     assert (code, err) == (0, "")
-    for name in ("quick", "standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia", "gpt", "vit", *models.FORMS):
+    for name in (*suite.names(), *resolve.names(), *models.names(), *models.FORMS):
         assert f"  {name} " in out
 
 

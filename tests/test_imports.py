@@ -17,7 +17,8 @@ SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
     "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.comparison", "bench.errors",
-    "bench.events", "bench.examination", "bench.explain", "bench.gamma", "bench.launch", "bench.options",
+    "bench.events", "bench.examination", "bench.explain", "bench.frontier", "bench.frontier_run",
+    "bench.frontier_search", "bench.frontier_session", "bench.gamma", "bench.launch", "bench.options",
     "bench.record", "bench.repository", "bench.rerun", "bench.session", "bench.slopes", "bench.store", "bench.streams",
     "bench.suite", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",
 )  # fmt: skip
@@ -82,8 +83,13 @@ def test_only_the_reports_import_pandas() -> None:
 
 
 def test_only_the_tables_build_rich_tables() -> None:
-    """Rich tables are built in one file; two others print, one progress and one whole pages."""
-    assert importers("rich") <= {"reports/tables.py", "reports/progress.py", "reports/page.py"}
+    """Rich tables are built in one file; three others print: progress, that of a frontier, and whole pages."""
+    assert importers("rich") <= {
+        "reports/tables.py",
+        "reports/progress.py",
+        "reports/frontier_live.py",
+        "reports/page.py",
+    }
     assert {name_of(path) for path in SOURCES for _, name in imported(path) if name == "rich.table"} == {
         "reports/tables.py"
     }

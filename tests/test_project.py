@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from packaging.requirements import Requirement
 
-import bdia.methods
+import bench.resolve
 import bench.suite
 import cli
 
@@ -100,7 +100,7 @@ def test_every_option_is_documented(command: str, option: str) -> None:
     assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", README + DOCUMENTS), f"{command} {option}"
 
 
-@pytest.mark.parametrize("name", [*bdia.methods.names(), *bench.suite.names()])
+@pytest.mark.parametrize("name", [*bench.resolve.names(), *bench.suite.names()])
 def test_every_method_and_suite_is_documented(name: str) -> None:
     """The README or the docs name each method and each suite."""
     assert f"`{name}`" in README + DOCUMENTS

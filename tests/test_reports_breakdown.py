@@ -166,3 +166,13 @@ def test_csv_has_a_column_a_part() -> None:
             if of is not None:
                 sums = sum(int(row[f"{figure.parts}.{name}"]) for name in parts.NAMES)
                 assert sums == getattr(record, figure.total)
+
+
+def test_what_a_method_does_not_tell_is_a_dash() -> None:
+    """Side bits of a case whose `side_bytes` is null are not known, and no 0; of a case without any they are 0."""
+    told, untold = (synthetic.full(synthetic.case(method)) for method in ("bdia", "standard"))
+    silent = msgspec.structs.replace(untold, side_bytes=None)
+    for record, shown in ((untold, "0"), (silent, units.MISSING)):
+        of = {line["method"]: line["side bits"] for line in cells(sheet_of([told, record])) if line["of"] == "activ."}
+        assert of["standard"] == shown
+        assert of["bdia"] not in ("0", units.MISSING)

@@ -36,6 +36,9 @@ SUITES: dict[str, list[Record]] = {
     "memory-parts": synthetic.failing_suite(),
     "throughput": synthetic.failing_suite(),
     "memory-speed": QUICK,
+    "pareto": synthetic.frontier_suite(),
+    "frontier": synthetic.frontier_suite(),
+    "limit": synthetic.frontier_suite(),
     "error-bits": synthetic.bits_suite(),
 }
 """A run for each figure."""
@@ -239,9 +242,9 @@ def test_a_figure_is_drawn_into_the_axes_it_is_given(name: str) -> None:
     figure = ax.get_figure(root=True)
     assert figure is not None
     assert figure.axes == [ax]
-    assert ax.lines
+    assert ax.lines or ax.patches
     assert ax.get_xlabel()
-    assert ax.get_ylabel() or name == "memory-parts"
+    assert ax.get_ylabel() or name in ("memory-parts", "frontier")
     assert dict(matplotlib.rcParams) == before
 
 
@@ -454,7 +457,9 @@ def test_only_what_the_numbers_support_is_available() -> None:
     assert figures.available(frame([synthetic.record(synthetic.case("standard"))])) == ()
     assert figures.available(frame([synthetic.full(synthetic.case("standard"))])) == ("memory-parts",)
     assert figures.available(frame([synthetic.full(synthetic.case("bdia"))])) == ("fig1", "memory-parts")
-    assert figures.available(frame(QUICK)) == ("fig1", "memory-depth", "memory-parts", "throughput", "memory-speed")
+    assert figures.available(frame(QUICK)) == (
+        "fig1", "memory-depth", "memory-parts", "throughput", "memory-speed", "pareto",
+    )  # fmt: skip
     assert "error-bits" in figures.available(frame(synthetic.bits_suite()))
     failed = [record for record in synthetic.failing_suite() if record.status != "ok"]
     assert figures.available(frame(failed)) == ()

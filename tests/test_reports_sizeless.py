@@ -87,7 +87,7 @@ def test_comparisons_and_baselines_do_without_sizes() -> None:
     assert compared(found) is not None
     assert rerun.command("model", case("bdia", batch=2)).split()[3:] == [
         "--method", "bdia", "--model", "train.py:step", "--batch", "2", "--bits", "9", "--gamma", "0.5",
-            "--micro-batches", "1", "--keep", "0",
+            "--micro-batches", "1", "--keep", "0", "--accumulate", "1", "--loss-chunks", "1",
         "--dtype", "fp32", "--train-steps", "0", "--device", "cpu", "--seed", "0",
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from reports.reconstructed import partition, reconstructed
 from reports.sheets import Line, Sheet
 
 SUITES: dict[str, list[Record]] = {
+    "frontier": synthetic.frontier_suite(),
     "depth": synthetic.depth_suite(),
     "failing": synthetic.failing_suite(),
     "bits": synthetic.bits_suite(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -57,6 +58,11 @@ class Watcher:
     def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
         """x_k [B, …] as the backward rebuilt it, or that part of it which `index` picks: micro-batches are rebuilt one
         by one."""
+
+    def working(self, call: int | None) -> AbstractContextManager[object]:
+        """Around work that something other than the engine does in its place: a run of block `call` again, or anything
+        that is of no block in particular."""
+        return nullcontext()
 
 
 class Numbered:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bdia.losses import chunked_cross_entropy
+
 INIT_STD = 0.02
 IGNORED = -1
 """A target with this value takes no part in the loss, as in nanoGPT."""
@@ -131,8 +133,11 @@ class GPT(nn.Module):
         self.lm_head.weight = self.transformer.wte.weight
         self._initialise()
 
-    def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Logits [B, T, V] of tokens idx [B, T], and their mean cross-entropy where targets [B, T] are given.
+    def forward(
+        self, idx: Tensor, targets: Tensor | None = None, *, loss_chunks: int = 1
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Logits [B, T, V] of tokens idx [B, T], and their mean cross-entropy where targets [B, T] are given. That
+        loss in several chunks of tokens (`bdia.chunked_cross_entropy`) never has all logits: None takes their place.
 
         Raises: ValueError where T exceeds `block_size`.
         """
@@ -143,7 +148,11 @@ class GPT(nn.Module):
         x = self.transformer.drop(self.transformer.wte(idx) + self.transformer.wpe(positions))  # [B, T, D]
         for block in self.transformer.h:
             x = block(x)
-        logits: Tensor = self.lm_head(self.transformer.ln_f(x))  # [B, T, V]
+        x = self.transformer.ln_f(x)
+        if targets is not None and loss_chunks != 1:
+            weight = self.lm_head.weight
+            return None, chunked_cross_entropy(x, weight, targets, loss_chunks, ignore_index=IGNORED)
+        logits: Tensor = self.lm_head(x)  # [B, T, V]
         if targets is None:
             return logits, None
         # `float` copies only what is 16 bits wide: a cross-entropy in bf16 loses most of its digits.

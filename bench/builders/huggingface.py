@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench import checkpoints, data, models
 from bench.builders import hf_sizes
 from bench.builders.checked import CheckedLoss
+from bench.builders.chunked import UNLABELLED, ChunkedLoss
 from bench.builders.hf_sizes import Config
 from bench.builders.placed import Draw, dtype_of, placed
 from bench.case import Case
@@ -27,14 +28,12 @@ from bench.data.text import tokens
 from bench.errors import UsageError, one_line
 from bench.meters import is_out_of_memory
 from bench.models import Input, ModelSpec
-from bench.workload import Batch, Workload
+from bench.workload import Batch, Loss, Workload
 
 Pair = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 EVERY: Final = 7
 """One token in so many is hidden from a masked language model: about the 15% of BERT's training."""
-UNLABELLED: Final = -100
-"""The label that `transformers` leaves out of a loss."""
 IMAGE_SIDE: Final = 224
 
 
@@ -101,7 +100,8 @@ def introduce(name: str) -> ModelSpec:
 def build(case: Case) -> Workload:
     """The model with the loss of its head, on the bench's text or images.
 
-    Raises: UsageError for sizes that the type cannot take, a checkpoint of other sizes, and data that will not do.
+    Raises: UsageError for sizes that the type cannot take, a checkpoint of other sizes, and data that will not do;
+    UnsupportedError where its loss cannot be taken in chunks, and is to be.
     """
     default = _config(case.model)
     family = _family(case.model, default)
@@ -121,7 +121,11 @@ def build(case: Case) -> Workload:
         inputs, labels = batches(step)
         return {first: inputs, "labels": labels}
 
-    loss = CheckedLoss(f"model {case.model!r}", _loss, torch.device(case.device), amp=case.dtype == "bf16-amp")
+    own: Loss = _loss
+    if case.loss_chunks > 1:
+        own = chunked = ChunkedLoss(case.loss_chunks, shifted=family.pair is _shifted_by_model)
+        chunked.check(case.model, model, named(0))
+    loss = CheckedLoss(f"model {case.model!r}", own, torch.device(case.device), amp=case.dtype == "bf16-amp")
     return Workload(model, named(0), loss, samples=batch, tokens=count, batches=named, seed=case.seed)
 
 

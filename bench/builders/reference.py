@@ -17,7 +17,7 @@ from bench.case import Case
 from bench.data.images import images
 from bench.data.text import tokens
 from bench.errors import UsageError
-from bench.workload import Batch, Workload
+from bench.workload import Batch, Loss, Workload
 
 
 def build(case: Case) -> Workload:
@@ -37,7 +37,8 @@ def _text(case: Case) -> Workload:
             n_embd=_needed(case, "width"), dropout=0.0, bias=False,
         )  # fmt: skip
     model = GPT(config)
-    return _workload(case, model, model.transformer.h, source.batch, tokens=batch * seq)
+    loss = functools.partial(_loss, amp=case.dtype == "bf16-amp", loss_chunks=case.loss_chunks)
+    return _workload(case, model, model.transformer.h, source.batch, loss, tokens=batch * seq)
 
 
 def _images(case: Case) -> Workload:
@@ -52,23 +53,30 @@ def _images(case: Case) -> Workload:
             head_width=width // heads, mlp_width=width, shifted_patches=options, learned_temperature=options,
         )  # fmt: skip
     model = ViT(config)
-    return _workload(case, model, model.blocks, source.batch, tokens=None)
+    loss = functools.partial(_loss, amp=case.dtype == "bf16-amp")
+    return _workload(case, model, model.blocks, source.batch, loss, tokens=None)
 
 
 def _workload(
-    case: Case, model: nn.Module, blocks: nn.ModuleList, draw: Callable[[int], Batch], *, tokens: int | None
+    case: Case,
+    model: nn.Module,
+    blocks: nn.ModuleList,
+    draw: Callable[[int], Batch],
+    loss: Loss,
+    *,
+    tokens: int | None,
 ) -> Workload:
     batches = placed(case, model, draw)
     return Workload(
-        model, batches(0), functools.partial(_loss, amp=case.dtype == "bf16-amp"), blocks=tuple(blocks),
-        samples=case.batch, tokens=tokens, batches=batches, seed=case.seed,
+        model, batches(0), loss, blocks=tuple(blocks), samples=case.batch, tokens=tokens, batches=batches,
+        seed=case.seed,
     )  # fmt: skip
 
 
-def _loss(model: nn.Module, batch: Batch, *, amp: bool) -> Tensor:
+def _loss(model: nn.Module, batch: Batch, *, amp: bool, **options: int) -> Tensor:
     with torch.autocast(batch[0].device.type, dtype=torch.bfloat16, enabled=amp):
         loss: Tensor
-        _, loss = model(*batch)
+        _, loss = model(*batch, **options)
     return loss
 
 

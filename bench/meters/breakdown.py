@@ -27,6 +27,8 @@ Whose = tuple[PartName, int | None]
 """A part, and its block."""
 OUTSIDE: Final[Whose] = ("head_and_loss", None)
 REST: Final[Whose] = ("other", None)
+ANOTHERS: Final = -1
+"""In the place of a call: work that something other than the engine does on a chain, on no block in particular."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Survey(Watcher):
         # The sequence numbers from which on another call is under way, or None; they grow from forward to forward.
         self._from: list[int] = []
         self._under_way: list[int | None] = []
-        self._inside: list[tuple[int, ExitStack]] = []  # calls, the innermost last
+        self._inside: list[tuple[int, ExitStack]] = []  # calls, the innermost last; ANOTHERS for work of no call
 
     @property
     def lines(self) -> AbstractContextManager[object]:
@@ -83,10 +85,7 @@ class Survey(Watcher):
 
     def forwarded(self, call: int, x: Tensor) -> None:
         self._note(x, ("residual_states", call))
-        inside = ExitStack()
-        inside.enter_context(running("call", call))
-        self._inside.append((call, inside))
-        self._now_under_way()
+        self._enter(call)
 
     def kept(self, call: int, part: Kept, held: Tensor) -> None:
         self._note(held, (part, call))
@@ -94,15 +93,19 @@ class Survey(Watcher):
     def returned(self, call: int, x: Tensor) -> None:
         # Until a next block is given it: the state that a chain ends in is that of its last block.
         self._note(x, ("residual_states", call))
-        while self._inside:
-            returned, inside = self._inside.pop()
-            inside.close()
-            if returned == call:  # and not one inside it that raised
-                break
-        self._now_under_way()
+        self._leave(call)
 
     def rebuilt(self, call: int, x: Tensor, index: Index) -> None:
         self._note(x, ("residual_states", call))
+
+    @contextmanager
+    def working(self, call: int | None) -> Iterator[None]:
+        number = ANOTHERS if call is None else call
+        self._enter(number)
+        try:
+            yield
+        finally:
+            self._leave(number)
 
     def gradients(self, gradients: Iterable[Tensor | None]) -> None:
         """These are parameters' gradients, as the backward has left them."""
@@ -142,6 +145,20 @@ class Survey(Watcher):
             note(str(len(self._known)))
             self._known.append((address(storage), whose))
 
+    def _enter(self, call: int) -> None:
+        inside = ExitStack()
+        inside.enter_context(running("call", call))
+        self._inside.append((call, inside))
+        self._now_under_way()
+
+    def _leave(self, call: int) -> None:
+        while self._inside:
+            left, inside = self._inside.pop()
+            inside.close()
+            if left == call:  # and not one inside it that raised
+                break
+        self._now_under_way()
+
     def _now_under_way(self) -> None:
         self._from.append(_get_sequence_nr())
         self._under_way.append(self._inside[-1][0] if self._inside else None)
@@ -153,7 +170,7 @@ class Survey(Watcher):
                 return "optimizer_step", None
             call = number if kind == "call" else self._under_way_at(number)
             if call is not None:
-                return "block", call
+                return REST if call == ANOTHERS else ("block", call)
         return OUTSIDE
 
     def _under_way_at(self, number: int) -> int | None:

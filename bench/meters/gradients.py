@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-import bdia
 from bdia.backprop import Step, Watcher, rng
 from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
-from bench.attaching import attach
+from bench import accumulation
+from bench.accumulation import Part
+from bench.attaching import Attached, attach
 from bench.meters import MeterError, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -71,9 +72,9 @@ def measure_gradients(
     verify: bool = False,
     dial: Dial = WHOLE,
 ) -> GradientReading:
-    """Compares one backward of `workload` under `method` with one under its twin, the same rule with stored
-    activations: same weights, batch and parts of it, γ (by `seed`) and RNG state. Where the twin does not fit into
-    memory there is nothing to compare with, which is no fault of the method.
+    """Compares the backward of a step of `workload` under `method` with one under its twin, the same rule with stored
+    activations: same weights, batch, parts of it and of the step, γ (by `seed`) and RNG state. Where the twin does not
+    fit into memory there is nothing to compare with, which is no fault of the method.
 
     Guards are off, since an error beyond the exact range is to be measured and not raised, unless `verify` asks for
     the strictest of them. Weights and RNG state stay as they are; gradients are None afterwards.
@@ -144,16 +145,20 @@ def _norm(tensors: Iterable[Tensor]) -> float:
     return math.sqrt(sum(float(tensor.square().sum()) for tensor in tensors))
 
 
-def _pass(workload: Workload, attached: bdia.Handle, *, unguarded: bool = True) -> _Pass:
+def _pass(workload: Workload, attached: Attached, *, unguarded: bool = True) -> _Pass:
     """A forward and backward with a method on, which is taken off again."""
     lasts, model = Lasts(), workload.model
     model.zero_grad(set_to_none=True)
-    with attached, attached.observing(lasts), attached.unguarded() if unguarded else contextlib.nullcontext():
-        loss = workload.loss(model, workload.batch)
-        torch.autograd.backward(loss)
+    with attached, attached.unguarded() if unguarded else contextlib.nullcontext():
+        around, losses = (lambda: attached.observing(lasts)), []
+
+        def note(part: Part, loss: Tensor) -> None:
+            losses.append(part.share * float(loss.detach()))
+
+        accumulation.backward(workload, workload.batch, around=around, forwarded=note)
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    return _Pass(float(loss.detach()), gradients, _blocks_of(model, lasts.calls))
+    return _Pass(sum(losses), gradients, _blocks_of(model, lasts.calls))
 
 
 def _blocks_of(model: nn.Module, calls: Mapping[str, int]) -> dict[str, int]:

@@ -7,6 +7,7 @@ transformer's: its loss on weights that were trained as one starts elsewhere.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
 from bdia.quantize import Headroom
+from bench import accumulation
 from bench.attaching import attach
 from bench.meters import rounding
 from bench.meters.rounding import Rounding, RoundingReading
@@ -38,10 +40,10 @@ class LossReading:
     stream_dtype: str | None
     """Number format of x under the method, such as `float32`; None where no block was called."""
     stream_elements: int | None
-    """Elements of x where it enters the first block."""
+    """Elements of x where it enters the first block, in the first forward."""
     blocks: int
     headroom: Headroom | None
-    """None for a method that does not quantise."""
+    """Of the forward that came closest to its end; None for a method that does not quantise."""
     rounding: RoundingReading | None
     """None for a method that does not, or by other equations than (18)-(21)."""
 
@@ -73,7 +75,7 @@ def measure_loss(
     gamma: float | str | Gamma | None = None,
     dial: Dial = WHOLE,
 ) -> LossReading:
-    """Runs one forward of `workload` with the method and one without, both from the RNG state as it is.
+    """Runs the forwards of one step of `workload` with the method and without, both from the RNG state as it is.
 
     Guards are off: the headroom says whether they would have raised. Weights and gradients stay as they are.
     """
@@ -85,13 +87,23 @@ def measure_loss(
     with torch.no_grad():
         with (
             attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, dial=dial.stored) as handle,
-            handle.observing(glance),
             handle.unguarded(),
             rng.restored(before, device),
         ):
-            with_method = float(workload.loss(workload.model, workload.batch))
-        plain = float(workload.loss(workload.model, workload.batch))
+            headrooms: list[Headroom | None] = []
+            with_method = accumulation.mean_loss(
+                workload,
+                around=lambda: handle.observing(glance),
+                forwarded=lambda part, loss: headrooms.append(handle.headroom),
+            )
+        plain = accumulation.mean_loss(workload)
     return LossReading(
-        plain, with_method, glance.dtype, glance.elements, sum(map(len, handle.chains)), handle.headroom,
+        plain, with_method, glance.dtype, glance.elements, sum(map(len, handle.chains)), tightest(headrooms),
         None if watcher is None else watcher.reading(),
     )  # fmt: skip
+
+
+def tightest(headrooms: Iterable[Headroom | None]) -> Headroom | None:
+    """That of several forwards which came closest to the end of the exact range."""
+    known = (one for one in headrooms if one is not None)
+    return min(known, key=lambda one: (one.largest_bits or 0, -one.max_abs), default=None)

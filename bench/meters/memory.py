@@ -10,14 +10,15 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 
 from bdia.backprop import Watcher
-from bench import parts
+from bench import accumulation, parts
+from bench.accumulation import Around, Part
 from bench.meters import nvml, rss
 from bench.meters.breakdown import Peak, Survey
 from bench.meters.level import Level, level, moment_of
@@ -62,7 +63,7 @@ class MemoryReading:
     peak_parts: Parts | None
     """What `peak_bytes` is made of; adds up to it."""
     saved_bytes: int
-    """Level at the end of the forward, less `static_bytes`."""
+    """Level at the end of the forward, less `static_bytes`; of the first forward, where the step has several."""
     side_bytes: int | None
     rng_bytes: int | None
     reserved_bytes: int | None
@@ -150,10 +151,19 @@ def _read(
 ) -> tuple[MemoryReading, Flat]:
     """What the allocator tells of the steps that are measured; what a step begins with."""
     model, optimizer = workload.model, workload.optimizer
+    held_bytes: list[int | None] = []
+
+    def observing() -> AbstractContextManager[object]:
+        return handle.observing(survey)
+
+    def mark_first(part: Part, loss: torch.Tensor) -> None:
+        if part.number == 0:
+            meter.mark("forward end")
+            held_bytes.extend((handle.side_bytes, handle.rng_bytes))
+
     with meter:
         # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
-        with handle.observing(survey):
-            torch.autograd.backward(workload.loss(model, workload.batch))
+        accumulation.backward(workload, workload.batch, around=observing)
         with survey.optimizing():
             optimizer.step()
         for parameter in model.parameters():
@@ -162,20 +172,16 @@ def _read(
         gc.collect()
         static = static_bytes(workload, device)
         meter.mark("static")
-        with handle.observing(survey), survey.lines:
-            loss = workload.loss(model, workload.batch)
-            meter.mark("forward end")
-            side, rng = handle.side_bytes, handle.rng_bytes
-            torch.autograd.backward(loss)
+        with survey.lines:
+            accumulation.backward(workload, workload.batch, around=observing, forwarded=mark_first)
         meter.mark("backward end")
-        del loss
 
         model.zero_grad(set_to_none=True)
         gc.collect()
-        bare, held = static_bytes(workload, device), _static_parts(workload, device)
+        bare, held = static_bytes(workload, device), static_parts(workload, device)
         meter.mark("step start")
-        with handle.observing(survey), survey.lines:
-            run_step(workload, survey)
+        with survey.lines:
+            run_step(workload, survey, around=observing)
         meter.mark("step end")
     reading = MemoryReading(
         static_bytes=static,
@@ -184,8 +190,8 @@ def _read(
         activation_parts=None,
         peak_parts=None,
         saved_bytes=meter.change("static", "forward end"),
-        side_bytes=side,
-        rng_bytes=rng,
+        side_bytes=held_bytes[0],
+        rng_bytes=held_bytes[1],
         reserved_bytes=None,
         nvml_bytes=None,
         rss_bytes=None,
@@ -193,16 +199,17 @@ def _read(
     return reading, held
 
 
-def run_step(workload: Workload, survey: Survey | None = None) -> None:
-    """One training step as people run it. Gradients are None before and after it. A `survey` is told of it."""
-    loss = workload.loss(workload.model, workload.batch)
-    torch.autograd.backward(loss)
+def run_step(workload: Workload, survey: Survey | None = None, *, around: Around = nullcontext) -> None:
+    """One training step as people run it. Gradients are None before and after it. A `survey` is told of it, and entered
+    by `around` for each forward and backward."""
+    loss = accumulation.backward(workload, workload.batch, around=around)
     if survey is None:
         workload.optimizer.step()
     else:
         survey.gradients(parameter.grad for parameter in workload.model.parameters())
         with survey.optimizing():
             workload.optimizer.step()
+    del loss  # which a loop as people write it keeps until here
     workload.model.zero_grad(set_to_none=True)
 
 
@@ -211,10 +218,10 @@ def static_bytes(workload: Workload, device: torch.device) -> int:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return torch.cuda.memory_allocated(device)
-    return sum(_static_parts(workload, device).values())
+    return sum(static_parts(workload, device).values())
 
 
-def _static_parts(workload: Workload, device: torch.device) -> Flat:
+def static_parts(workload: Workload, device: torch.device) -> Flat:
     """What is known of it: a storage counts once and whole, however many tensors look into it."""
     found: dict[int, tuple[PartName, int]] = {}
     for part, tensor in _kept_tensors(workload):

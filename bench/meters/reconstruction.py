@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from bdia.backprop import Index, Watcher
 from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
+from bench import accumulation
 from bench.attaching import attach
 from bench.record import BlockError
 
@@ -26,7 +28,7 @@ class ReconstructionReading:
     """One forward and backward, seen block by block."""
 
     reconstruction: list[BlockError]
-    """One entry per block input that was rebuilt, in order of the blocks."""
+    """One entry per block input that was rebuilt, in order of the blocks; of several forwards, the worst of each."""
     bit_exact: bool | None
     """Every input of a block that did not keep its graph was rebuilt, each with `torch.equal`; None where all did."""
     missing: tuple[int, ...]
@@ -107,7 +109,7 @@ def measure_reconstruction(
     verify: bool = False,
     dial: Dial = WHOLE,
 ) -> ReconstructionReading:
-    """Runs one forward and backward of `workload` with a reversible `method`, and compares what it rebuilt.
+    """Runs forward and backward of a step of `workload` with a reversible `method`, and compares what it rebuilt.
 
     Guards are off, since an error beyond the exact range is to be measured and not raised, unless `verify` asks for
     the strictest of them. Weights stay as they are; gradients are None afterwards.
@@ -117,19 +119,53 @@ def measure_reconstruction(
     chosen = get(method) if isinstance(method, str) else method
     if not chosen.reversible:
         raise ValueError(f"{chosen.name} rebuilds no activations: expected a reversible method")
-    observer = Observer()
+    observers: list[Observer] = []
+
+    def observing() -> AbstractContextManager[object]:
+        observers.append(Observer())
+        return handle.observing(observers[-1])
+
     with (
         attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, verify=verify, dial=dial) as handle,
-        handle.observing(observer),
         nullcontext() if verify else handle.unguarded(),
     ):
-        torch.autograd.backward(workload.loss(workload.model, workload.batch))
+        accumulation.backward(workload, workload.batch, around=observing)
     workload.model.zero_grad(set_to_none=True)
     return ReconstructionReading(
-        reconstruction=[observer.errors[block] for block in sorted(observer.errors)],
-        bit_exact=observer.bit_exact,
-        missing=observer.missing,
+        reconstruction=worst([observer.errors for observer in observers]),
+        bit_exact=_all_exact([observer.bit_exact for observer in observers]),
+        missing=tuple(sorted({block for observer in observers for block in observer.missing})),
     )
+
+
+def worst(parts: Sequence[Mapping[int, BlockError]]) -> list[BlockError]:
+    """Of each block the largest errors of any of a step's forwards, and all that is mismatched, in order of the
+    blocks."""
+    blocks: dict[int, list[BlockError]] = {}
+    for part in parts:
+        for block, error in part.items():
+            blocks.setdefault(block, []).append(error)
+    return [
+        BlockError(
+            block=block,
+            max_abs_error=_largest(error.max_abs_error for error in errors),
+            rms_error=_largest(error.rms_error for error in errors),
+            relative_error=_largest(error.relative_error for error in errors),
+            mismatched=sum(error.mismatched for error in errors),
+        )
+        for block, errors in sorted(blocks.items())
+    ]
+
+
+def _largest(errors: Iterable[float | None]) -> float | None:
+    """None, which is not finite, is larger than any."""
+    held = list(errors)
+    return None if None in held else max(error for error in held if error is not None)
+
+
+def _all_exact(exact: Sequence[bool | None]) -> bool | None:
+    known = [one for one in exact if one is not None]
+    return all(known) if known else None
 
 
 def _rms(values: Tensor) -> float:

@@ -56,11 +56,16 @@ class Rounding(Watcher):
         if self._starved:
             return
         try:
-            self._errors[call], self._off_grid[call] = self._look(step)
+            largest, beside = self._look(step)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             self._starved = True
+            return
+        if call in self._errors:  # in an earlier forward of the same step
+            largest = torch.maximum(largest, self._errors[call])
+            beside = beside | self._off_grid[call]
+        self._errors[call], self._off_grid[call] = largest, beside
 
     def _look(self, step: Step) -> tuple[Tensor, Tensor]:
         """The error of one step, and whether it led off the grid."""

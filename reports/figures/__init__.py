@@ -9,7 +9,9 @@ from __future__ import annotations
 from reports.figures.by_axis import memory_axis, memory_depth
 from reports.figures.by_bits import error_bits
 from reports.figures.by_block import fig1
+from reports.figures.by_limit import frontier, limit
 from reports.figures.by_part import memory_parts
+from reports.figures.front import pareto
 from reports.figures.output import (
     DEFAULT_FORMATS,
     FIGURES,
@@ -38,10 +40,13 @@ __all__ = [
     "available",
     "error_bits",
     "fig1",
+    "frontier",
+    "limit",
     "memory_axis",
     "memory_depth",
     "memory_parts",
     "memory_speed",
+    "pareto",
     "parse_size",
     "plots",
     "save",

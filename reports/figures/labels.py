@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
@@ -15,6 +15,12 @@ from reports import units
 _POINTS_AN_INCH = 72
 _LINE_POINTS = 9.5
 """Height of a line of small text, with the space around it."""
+_KEY_POINTS = 24.0
+"""Width of what stands before an entry of a legend, and of the space between two columns."""
+_LETTER_POINTS = 3.6
+"""Width of a letter of it, on average."""
+_MARGIN_POINTS = 32.0
+"""Of a figure's width, what is beside its axes."""
 _DIGIT_POINTS = 4.5
 """Width of a digit of small text."""
 
@@ -96,13 +102,15 @@ def name_setting(ax: Axes, setting: str) -> None:
 
 
 def legend_above(ax: Axes, setting: str) -> None:
-    """A legend above the axes, where it covers no data, in as few rows as a column of a page allows. Its title says
-    which of several `setting`s is drawn."""
-    entries = len(ax.get_legend_handles_labels()[1])
+    """A legend above the axes, where it covers no data, in as few rows as its width allows. Its title says which of
+    several `setting`s is drawn."""
+    labels = ax.get_legend_handles_labels()[1]
+    figure = ax.get_figure(root=True)
+    columns = legend_columns(labels, figure.get_figwidth() if isinstance(figure, Figure) else 3.0)
     ax.legend(
         loc="lower left",
         bbox_to_anchor=(0.0, 1.0),
-        ncols=2 if entries in (2, 4) else 3,
+        ncols=columns,
         columnspacing=1.2,
         handletextpad=0.4,
         handlelength=1.8,
@@ -110,6 +118,13 @@ def legend_above(ax: Axes, setting: str) -> None:
         title_fontsize="small",
         alignment="left",
     )
+
+
+def legend_columns(labels: Collection[str], width: float) -> int:
+    """How many columns `legend_above` takes for these labels in a figure so many inches wide."""
+    taken = _KEY_POINTS + _LETTER_POINTS * max(map(len, labels), default=0)
+    room = int((width * _POINTS_AN_INCH - _MARGIN_POINTS) // taken)
+    return max(1, min(2 if len(labels) in (2, 4) else 3, room))
 
 
 def plain_log_ticks(ax: Axes, which: str) -> None:

@@ -20,7 +20,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.errors import BenchError, UsageError
 from reports import units
-from reports.figures import by_axis, by_bits, by_block, by_part, rate, style, tradeoff
+from reports.figures import by_axis, by_bits, by_block, by_limit, by_part, front, rate, style, tradeoff
 from reports.figures.select import Plot, View
 
 FORMATS = ("png", "svg", "pdf")
@@ -70,6 +70,9 @@ FIGURES: Mapping[str, Drawing] = {
     "memory-parts": Drawing(by_part.plot, by_part.draw, by_part.NEEDS, by_part.size),
     "throughput": Drawing(rate.plot, rate.draw, rate.NEEDS),
     "memory-speed": Drawing(tradeoff.plot, tradeoff.draw, tradeoff.NEEDS),
+    "pareto": Drawing(front.plot, front.draw, front.NEEDS, front.size),
+    "frontier": Drawing(by_limit.plot_largest, by_limit.draw_largest, by_limit.NEEDS, by_limit.size),
+    "limit": Drawing(by_limit.plot_limit, by_limit.draw_limit, by_limit.NEEDS),
     "error-bits": Drawing(by_bits.plot, by_bits.draw, by_bits.NEEDS),
 }
 """The figures by the names of the command line."""

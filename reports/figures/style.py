@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
-from bdia.methods import names as method_names
+from bench import resolve
 
 COLUMN = (3.25, 2.2)
 """Inches: one column of a two-column page."""
@@ -88,6 +88,11 @@ _LOOKS: Mapping[str, Look] = {
     "momentum": Look(_PURPLE, ">", (0, (1, 1.2))),
     "leapfrog": Look(_GREEN, "<", (0, (5, 1.2, 1, 1.2))),
     "leapfrog-exact": Look(_GREEN, "H", "-"),
+    "peer-revlib": Look(_GREY, "s", "-"),
+    "peer-revtorch": Look(_PURPLE, "D", "-"),
+    "peer-memcnn": Look(_SKY, "v", "-"),
+    "peer-momentumnet": Look(_VERMILLION, ">", "-"),
+    "hf-checkpoint": Look(_ORANGE, "P", (0, (5, 1.2, 1, 1.2))),
 }
 _OTHERS = (
     Look(_PURPLE, "P", (0, (5, 1.2, 1, 1.2))),
@@ -112,7 +117,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     found = set(methods)
     others = sorted(found - _LOOKS.keys())
     free = {name: _OTHERS[number % len(_OTHERS)] for number, name in enumerate(others)}
-    known = {name: _LOOKS[name] for name in method_names() if name in found & _LOOKS.keys()}
+    known = {name: _LOOKS[name] for name in resolve.names() if name in found & _LOOKS.keys()}
     return known | free
 
 
