@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import resource
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final

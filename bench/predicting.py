@@ -12,6 +12,7 @@ from bench.diagnosis import diagnosis
 from bench.errors import UsageError, one_line
 from bench.fakes.figures import Fields, count
 from bench.fit import Found, Growing
+from bench.peers import Peer
 from bench.protocol import Finished
 
 ON_CPU = "as on a CPU: the card's kernels, and its allocator's blocks of 512 bytes, are others"
@@ -59,6 +60,9 @@ def _predicted(plan: Plan) -> tuple[Fields, str | None]:
     """The figures, counted on fake tensors. Where the model's code asks for values that those do not have, by real
     steps at small sizes: then it is said so."""
     kind = plan.case.model, plan.case.method
+    method = resolve.method(plan.case.method)
+    if isinstance(method, Peer) and not method.switch:
+        _IN_VAIN[kind] = f"{method.library.package} may free memory that a tensor still holds"
     if kind not in _IN_VAIN:
         try:
             return count(plan), None

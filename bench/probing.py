@@ -65,8 +65,9 @@ def _depths(case: Case) -> Sequence[int | None]:
     fixed = case.model.startswith(checkpoints.PREFIX) and checkpoints.is_folder(case.model)
     if case.depth is None or fixed:
         return (case.depth,)
-    least = obstacles.smallest(resolve.method(case.method), case, "depth") + 2
-    return (least, least + 1) if case.depth > least + 1 else (case.depth,)
+    # Even, and two apart: some methods take blocks in pairs.
+    least = (obstacles.smallest(resolve.method(case.method), case, "depth") + 3) // 2 * 2
+    return (least, least + 2) if case.depth > least + 2 else (case.depth,)
 
 
 def _extended(

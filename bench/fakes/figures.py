@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from torch import Tensor
 
-from bdia.dial import Dial
 from bench.attaching import attach_planned
-from bench.case import Case, Plan
+from bench.case import Plan
 from bench.fakes.level import FakeLevel
 from bench.fakes.world import build_fake, world
 from bench.meters.breakdown import Survey
@@ -56,12 +54,3 @@ def count(plan: Plan) -> Fields:
         blocks = sum(map(len, handle.chains))
     held = {name: value for name, value in vars(reading).items() if value is not None}
     return {**held, **sizes, "blocks": blocks, "stream_dtype": survey.dtype, "stream_elements": survey.elements}
-
-
-def dialled(case: Case, dials: Sequence[Dial]) -> list[int]:
-    """`activation_bytes` of `case` at each stand of the dial between memory and speed.
-
-    Raises: as `count` does.
-    """
-    turned = (msgspec.structs.replace(case, keep=dial.keep, micro_batches=dial.micro_batches) for dial in dials)
-    return [count(Plan(one, frozenset({"memory"})))["activation_bytes"] for one in turned]

@@ -59,7 +59,7 @@ def build_fake(case: Case, mode: FakeTensorMode) -> Workload:
     return Workload(
         found.model, batch, found.loss, found.optimizer, found.blocks, samples=found.samples, tokens=found.tokens,
         seed=found.seed,
-    )  # fmt: skip
+    ).accumulating(found.accumulate)  # fmt: skip
 
 
 def _apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
