@@ -337,7 +337,7 @@ def predict_command(
 
     forecast.show(summary.records, measured)
     if memory is not None:
-        forecast.show_fits(predict.fits(prepared, memory), memory.text)
+        forecast.show_fits(predict.fits(prepared, memory, _note), memory.text)
     return summary.exit_code
 
 

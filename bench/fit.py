@@ -13,7 +13,7 @@ from bench.record import Status
 Growing = Literal["depth", "batch"]
 AXES: Final[tuple[Growing, ...]] = get_args(Growing)
 
-MOST: Final = {"depth": 400, "batch": 1 << 17}
+MOST: Final = {"depth": 128, "batch": 1 << 17}
 """Sizes beyond which no case is counted: from there on the line through the largest two is believed."""
 ENDLESS: Final = 10**9
 

@@ -5,14 +5,14 @@ within a limit, and how far from measured. Imports no torch.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
 import msgspec
 
-from bench import axes, baseline, files, probe, resolve, session, signals, store, suite, supervise
+from bench import axes, baseline, files, probe, rerun, resolve, session, signals, store, suite, supervise
 from bench.baseline import StoredRun
 from bench.case import Case, Plan
 from bench.errors import UsageError, one_line
@@ -138,13 +138,25 @@ def measured_in(against: Path | None, request: session.Request) -> StoredRun | N
     return baseline.load(against)
 
 
-def fits(prepared: Session, limit: Limit, worker: Path = supervise.WORKER) -> list[Fit]:
+def fits(
+    prepared: Session, limit: Limit, on_message: Callable[[str], None], worker: Path = supervise.WORKER
+) -> list[Fit]:
     """How deep, and how large a batch, each of the session's cases may be within `limit`; stored in its directory.
+    `on_message` hears of each case that it turns to.
 
-    Raises: UsageError where they cannot be stored.
+    Raises: UsageError where they cannot be stored; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
     """
     # One child for all, as what is asked of one depth is asked of the others, too.
-    answers = _answers([plan for plan in prepared.plans if plan.unsupported is None], limit, worker)
+    asked = [plan for plan in prepared.plans if plan.unsupported is None]
+    try:
+        with signals.heeded():
+            answers = _answers(asked, limit, worker, on_message)
+    except KeyboardInterrupt as interrupt:
+        command = rerun.going_on(prepared.request.arguments, prepared.directory)
+        kept = (
+            f"the predictions are in {prepared.directory}, and not yet what fits in {limit.text}; go on with: {command}"
+        )
+        raise session.RunInterruptedError(interrupt, kept) from None
     found: list[Fit] = []
     for plan in prepared.plans:
         refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
@@ -173,7 +185,7 @@ def read_fits(directory: Path) -> list[Fit]:
         raise UsageError(f"{file}: not what predict --memory writes ({error}); remove it") from error
 
 
-def _answers(plans: Sequence[Plan], limit: Limit, worker: Path) -> dict[Plan, Fit]:
+def _answers(plans: Sequence[Plan], limit: Limit, worker: Path, on_message: Callable[[str], None]) -> dict[Plan, Fit]:
     """What a child says of each; where it dies, the one it was at has failed, and the rest go to another."""
     found: dict[Plan, Fit] = {}
     left = list(plans)
@@ -184,6 +196,7 @@ def _answers(plans: Sequence[Plan], limit: Limit, worker: Path) -> dict[Plan, Fi
         def hear(event: Event, members: tuple[Plan, ...] = members, at: list[Plan] = at) -> None:
             if isinstance(event, Started):
                 at[0] = members[event.member]
+                on_message(f"what fits in {limit.text}: {at[0].case.label()}")
             elif isinstance(event, Finished):
                 found[members[event.member]] = _fit(members[event.member].case, limit, event)
 

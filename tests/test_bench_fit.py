@@ -67,4 +67,4 @@ def test_beyond_what_is_counted_the_line_is_believed() -> None:
     found = fit.search(ask, 1_000_005, axis="depth")
     assert found.size == 100_000
     assert max(asked) == fit.MOST["depth"]
-    assert "line through what was counted up to depth 400" in (found.note or "")
+    assert "line through what was counted up to depth 128" in (found.note or "")
