@@ -128,11 +128,13 @@ class Search:
             if guess is None:
                 return min(lo * FIRST_STRIDE if lo == self._low else top, top)
             return min(max(guess, lo + self._stride), top)
-        left = self._probes - self._used
+        choice, half = self._between(lo, hi), 1 << (self._probes - self._used - 1)
+        # Never so near to an end that what is left could not be halved to one step by the probes that are left.
+        return max(hi - half, min(choice, lo + half)) if hi - lo <= 2 * half else choice
+
+    def _between(self, lo: int, hi: int) -> int:
         middle = (lo + hi) // 2
-        if (hi - lo - 1).bit_length() == left or self._near > PATIENCE:  # as many halvings as there are probes
-            return middle
-        guess = self._guess(lo, hi)
+        guess = None if self._near > PATIENCE else self._guess(lo, hi)
         if guess is None:
             return middle
         if guess <= lo:  # then the next one should not fit

@@ -85,3 +85,19 @@ def test_what_is_removable_is_what_the_blocks_hold() -> None:
     assert share == 160 / 250
     (share,) = frontier.removable(probes[2:]).values()
     assert share == 20 / 100
+
+
+def test_a_step_in_parts_is_a_rival_and_no_yardstick() -> None:
+    """Beside `standard` with its batch in parts, the whole batch is what others are compared with, and what is
+    removable is of its peak."""
+    whole, small = {"parameters": 50, "block": {"0": 50}}, {"parameters": 90, "block": {"0": 10}}
+    probes = [
+        probe("standard", 8, 900, peak_parts=small, **timed(9.0, "in parts")),
+        probe("standard", 2, 900, peak_parts=whole, **timed(10.0, "alone")),
+        probe("bdia", 9, 990, **timed(8.0, "its own")),
+    ]
+    probes[0] = msgspec.structs.replace(probes[0], accumulate=4)
+    parts, reference, bdia = frontier.largests(probes)
+    assert frontier.references([parts, reference, bdia]) == {frontier.group(bdia): reference}
+    assert (parts.rate_ratio, reference.rate_ratio, bdia.rate_ratio) == (0.9, None, 0.8)
+    assert list(frontier.removable(probes).values()) == [0.5]

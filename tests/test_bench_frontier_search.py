@@ -154,3 +154,17 @@ def test_what_cannot_be_searched_is_refused(given: dict[str, int]) -> None:
     """The smallest value must be a multiple of the step, and allowed."""
     with pytest.raises(ValueError, match="expected a multiple of step"):
         Search(100, **({"low": 1, "most": 10} | given))
+
+
+def test_a_guess_is_kept_where_probes_run_short() -> None:
+    """Memory of a bent line, as measured: a first guess eight times too far leaves just as many halvings as probes, and
+    the line through both ends is believed all the same."""
+
+    def memory(batch: int) -> int:
+        return 5623582 + 202677 * (batch - 4) if batch < 16 else 8055700 + 266272 * (batch - 16)
+
+    search = Search(32 * 2**20, low=4, most=10**6)
+    while (value := search.next()) is not None:
+        search.tell(value, Reading(memory(value) <= 32 * 2**20, memory(value), memory(value) + 1_265_000))
+    assert (search.largest, search.beyond, search.closed) == (111, 112, True)
+    assert search.used <= 8
