@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Final
 
 import msgspec
 
@@ -61,8 +62,8 @@ def _predicted(plan: Plan) -> tuple[Fields, str | None]:
     steps at small sizes: then it is said so."""
     kind = plan.case.model, plan.case.method
     method = resolve.method(plan.case.method)
-    if isinstance(method, Peer) and not method.switch:
-        _IN_VAIN[kind] = f"{method.library.package} may free memory that a tensor still holds"
+    if isinstance(method, Peer) and method.library.package in _FREEING:
+        _IN_VAIN[kind] = f"{method.library.package} frees memory that a tensor still holds"
     if kind not in _IN_VAIN:
         try:
             return count(plan), None
@@ -74,5 +75,7 @@ def _predicted(plan: Plan) -> tuple[Fields, str | None]:
     return fields, f"{how}, as fake tensors will not do: {_IN_VAIN[kind]}"
 
 
+_FREEING: Final = frozenset({"memcnn"})
+"""Libraries that resize storages to nothing, which fake tensors do not show."""
 _IN_VAIN: dict[tuple[str, str], str] = {}
 """Why fake tensors did not do, for each model and method of which that is known."""
