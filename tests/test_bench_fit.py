@@ -42,9 +42,9 @@ def test_a_line_that_bends_is_followed() -> None:
     ]
     for peak in bends:
         ask, _ = counted(peak)
-        found = fit.search(ask, 20_000, axis="depth")
+        found = fit.search(ask, 8_000, axis="depth")
         assert found.size is not None
-        assert peak(found.size) <= 20_000 < peak(found.size + 1)
+        assert peak(found.size) <= 8_000 < peak(found.size + 1)
 
 
 def test_too_little_even_for_the_smallest_is_said() -> None:
