@@ -35,7 +35,7 @@ class Attached:
     @property
     def original(self) -> Callable[..., Any]:
         """The module's forward as it was before attaching."""
-        return self.own if self.own is not None else types.MethodType(type(self.module).forward, self.module)
+        return class_forward(self.module) if self.own is None else self.own
 
 
 # A compiler that traced the engine would compile a forward whose rerun it has not seen, and no bit would hold. Blocks
@@ -155,3 +155,8 @@ def _inside_a_backward() -> bool:
 
 def instance_forward(module: nn.Module) -> Callable[..., Any] | None:
     return module.__dict__.get("forward")
+
+
+def class_forward(module: nn.Module) -> Callable[..., Any]:
+    """The forward that the module has of its class, whatever was set on the instance."""
+    return types.MethodType(type(module).forward, module)

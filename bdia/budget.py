@@ -48,8 +48,8 @@ def parse(budget: int | str) -> int:
 
 
 def choose(held: Held, *, samples: int, blocks: int, limit: int, divisible: bool = True) -> Plan:
-    """As few parts inside each block as fit, and then as many of the last blocks with their graph kept: parts of a few
-    samples cost more speed than a rerun does.
+    """As few parts inside each block as fit, and then as many of the last blocks with their graph kept. More parts
+    would make no room for graphs, which are freed before the first rerun.
 
     Args:
         blocks: how many there are, each of which can keep its graph.

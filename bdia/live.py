@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from bdia.storages import storages
+
 
 class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operations make inside, forwards and backwards alike, until nobody holds them.
@@ -52,7 +54,4 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
     for value in pytree.tree_leaves(values):
         if isinstance(value, Tensor):
-            try:
-                yield value.untyped_storage()
-            except (RuntimeError, NotImplementedError):  # sparse, or made of other tensors
-                continue
+            yield from storages(value)

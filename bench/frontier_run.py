@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from bench import children, files, fingerprint, frontier, obstacles, resolve, supervise
 from bench import data as datasets
 from bench.case import Case, Plan
-from bench.errors import EXIT_FAILED_CASE, EXIT_NOTHING_MEASURED, EXIT_OK, UsageError
+from bench.errors import UsageError
 from bench.frontier import Largest
+from bench.frontier_events import Doing, Done, FrontierEvent, Summary
 from bench.frontier_search import Reading, Search
 from bench.outcome import Outcome
 from bench.protocol import Job, Kind
@@ -54,42 +55,6 @@ class Settings:
     timeout_seconds: float | None = None
     threads: int = 2
     worker: Path = supervise.WORKER
-
-
-@dataclass(frozen=True)
-class Doing:
-    """A child begins: the probe of one case, number `number` of its search, or what comes after."""
-
-    kind: Literal["probe", "confirm", "time"]
-    cases: tuple[Case, ...]
-    number: int | None = None
-
-
-@dataclass(frozen=True)
-class Done:
-    """A probe, or a confirmation, has been stored."""
-
-    record: Record
-    kind: Literal["probe", "confirm"]
-    number: int | None = None
-
-
-FrontierEvent = Doing | Done
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a frontier came to."""
-
-    records: tuple[Record, ...]
-    largests: tuple[Largest, ...]
-
-    @property
-    def exit_code(self) -> int:
-        """The command's. That memory ran out is what was looked for, and no failure."""
-        if any(record.status in ("error", "timeout") for record in self.records):
-            return EXIT_FAILED_CASE
-        return EXIT_OK if any(one.value is not None for one in self.largests) else EXIT_NOTHING_MEASURED
 
 
 def run(plans: Sequence[Plan], store: Store, settings: Settings, on_event: Callable[[FrontierEvent], None]) -> Summary:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -16,7 +16,8 @@ from bench import axes, frontier, frontier_run, probe, rerun, session, signals, 
 from bench.case import Case, Plan
 from bench.environment import Environment
 from bench.errors import UsageError
-from bench.frontier_run import FrontierEvent, Settings, Summary
+from bench.frontier_events import FrontierEvent, Summary
+from bench.frontier_run import Settings
 from bench.limits import MEMORY, Limit
 from bench.models import ModelSpec
 from bench.session import THREADS, RunInterruptedError
@@ -119,11 +120,8 @@ def prepare(request: Request) -> Session:
 
     Raises: UsageError; ProbeError where torch does not import; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
     """
-    try:
-        with signals.heeded():
-            return _prepare(request)
-    except KeyboardInterrupt as interrupt:
-        raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
+    with session.preparing():
+        return _prepare(request)
 
 
 def _name(own: suite.Suite) -> str:
@@ -144,11 +142,8 @@ def _prepare(request: Request) -> Session:
         if name in request.axes:
             raise UsageError(f"{axes.get(name).option} {request.axes[name]}: {why}; leave it out")
     chosen = suite.load(request.suite, replaced=(*request.axes, over))
-    overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
-    device, *others = overrides.pop("device", ("auto",))
-    if others:
-        raise UsageError(f"--device {request.axes['device']!r}: a run is on one device; choose one, and run twice")
-    environment = probe.probe(cast("probe.Asked", device), threads=THREADS)
+    overrides, device = session.parsed(request.axes)
+    environment = probe.probe(device, threads=THREADS)
     limit = _limit(request.memory, environment)
     introduced = probe.introduce(chosen.models(overrides))
     plans = _plans(chosen, overrides, request, environment.device, introduced)

@@ -5,20 +5,17 @@ Imports no torch.
 
 from __future__ import annotations
 
-import re
 import resource
 import sys
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
+from bdia import sizes
 from bench.errors import UsageError
 
 OPTION: Final = "--memory-limit"
 MEMORY: Final = "--memory"
 """Of what must fit into so much; that is measured, and the process has more."""
-_UNITS: Final = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_TEXT: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?([KMGT]iB)")
 
 
 @dataclass(frozen=True)
@@ -34,9 +31,8 @@ def parse(text: str, option: str = OPTION) -> Limit:
 
     Raises: UsageError for any other text.
     """
-    match = _TEXT.fullmatch(text)
-    size = int(Fraction(match[1]) * _UNITS[match[2]]) if match else 0
-    if not size:
+    size = sizes.parse(text)
+    if size is None:
         raise UsageError(f"{option} {text!r}: expected a size above 0 with its unit, as in 4GiB or 512MiB")
     return Limit(text, size)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import itertools
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
@@ -16,6 +17,7 @@ from typing import Final, cast
 import msgspec
 
 from bench import axes, limits, peers, private, probe, rerun, runner, signals, starts, suite, words
+from bench.axes import AxisValue
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import EXIT_BY_SIGNAL, EXIT_INTERRUPTED, BenchError, UsageError
@@ -167,24 +169,43 @@ def prepare(request: Request) -> Session:
 
     Raises: UsageError; ProbeError where torch does not import; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
     """
+    with preparing():
+        return _prepare(request)
+
+
+@contextmanager
+def preparing() -> Iterator[None]:
+    """Inside, an interruption says that there is nothing yet to go on with.
+
+    Raises: RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
+    """
     try:
         with signals.heeded():
-            return _prepare(request)
+            yield
     except KeyboardInterrupt as interrupt:
         raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
 
 
-def _prepare(request: Request) -> Session:
-    chosen = suite.load(request.suite, replaced=request.axes)
-    overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
+def parsed(given: Mapping[str, str]) -> tuple[dict[str, tuple[AxisValue, ...]], probe.Asked]:
+    """The values of the axes that were given as texts, and the one device to run on.
+
+    Raises: UsageError for a value that is none, and for several devices.
+    """
+    overrides = {name: axes.parse(name, text) for name, text in given.items()}
     device, *others = overrides.pop("device", ("auto",))
     if others:
-        raise UsageError(f"--device {request.axes['device']!r}: a run is on one device; choose one, and run twice")
+        raise UsageError(f"--device {given['device']!r}: a run is on one device; choose one, and run twice")
+    return overrides, cast("probe.Asked", device)
+
+
+def _prepare(request: Request) -> Session:
+    chosen = suite.load(request.suite, replaced=request.axes)
+    overrides, device = parsed(request.axes)
     if request.rerun is not None and request.rerun not in RERUNS:
         raise UsageError(f"--rerun {request.rerun!r}{axes.suggest(request.rerun, RERUNS)}")
     if request.out is None and (request.resume or request.rerun):
         raise UsageError("--resume and --rerun go on with a run: name its directory with --out")
-    environment = probe.probe(cast("probe.Asked", device), threads=THREADS)
+    environment = probe.probe(device, threads=THREADS)
     if request.memory_limit is not None:
         limits.check(environment.device)
     introduced = probe.introduce(chosen.models(overrides))

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from bench import frontier
 from bench.case import Case
-from bench.frontier_run import Doing, Done, FrontierEvent, Settings
+from bench.frontier_events import Doing, Done, FrontierEvent
+from bench.frontier_run import Settings
 from bench.frontier_search import MOST_PROBES
 from bench.record import Record
 from reports import settings, units

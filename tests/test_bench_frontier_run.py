@@ -14,7 +14,8 @@ from synthetic_records import case
 from bench import frontier, frontier_run, store
 from bench.case import Plan
 from bench.errors import UsageError
-from bench.frontier_run import Doing, FrontierEvent, Settings, Summary
+from bench.frontier_events import Doing, FrontierEvent, Summary
+from bench.frontier_run import Settings
 from bench.frontier_search import MOST_PROBES
 from bench.store import Run, Store
 

@@ -15,7 +15,8 @@ from synthetic_records import CPU
 import cli
 from bench import frontier, frontier_run, frontier_session, models, probe, store
 from bench.environment import Environment
-from bench.frontier_run import Doing, FrontierEvent, Settings
+from bench.frontier_events import Doing, FrontierEvent
+from bench.frontier_run import Settings
 from bench.models import ModelSpec
 
 FAKE = Path(__file__).with_name("fake_prober.py")

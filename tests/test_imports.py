@@ -17,7 +17,8 @@ SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
     "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.comparison", "bench.errors",
-    "bench.events", "bench.examination", "bench.explain", "bench.frontier", "bench.frontier_run",
+    "bench.events", "bench.examination", "bench.explain", "bench.frontier", "bench.frontier_events",
+    "bench.frontier_run",
     "bench.frontier_search", "bench.frontier_session", "bench.gamma", "bench.launch", "bench.options",
     "bench.record", "bench.repository", "bench.rerun", "bench.session", "bench.slopes", "bench.store", "bench.streams",
     "bench.suite", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",

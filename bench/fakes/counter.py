@@ -20,9 +20,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from bdia.storages import address, storages
 from bench.fakes import answers, kernels
 from bench.fakes.scalars import Scalars
-from bench.meters.storages import address, storages
 from bench.meters.trace import Event, Kind, Moment, Running, Trace, with_node
 
 aten: Final = torch.ops.aten

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Index, Kept, Watcher
+from bdia.storages import address, storages
 from bench.meters.lines import Lines
-from bench.meters.storages import address, storages
 from bench.meters.trace import Event, Running, Trace, note, running
 from bench.parts import PartName
 

@@ -17,13 +17,13 @@ from typing import Protocol
 import torch
 
 from bdia.backprop import Watcher
+from bdia.storages import address, storages
 from bench import accumulation, parts
 from bench.accumulation import Around, Part
 from bench.meters import nvml, rss
 from bench.meters.breakdown import Peak, Survey
 from bench.meters.level import Level, level, moment_of
 from bench.meters.lines import Lines
-from bench.meters.storages import address, storages
 from bench.meters.trace import Trace
 from bench.parts import Flat, PartName, Parts
 from bench.workload import Workload, tensors

@@ -6,7 +6,6 @@ what they are given. The sequence's functions hold the model's blocks themselves
 
 from __future__ import annotations
 
-import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from bdia import snapshots
 from bdia.arguments import first_parameter, split
+from bdia.attached import Patch, class_forward, instance_forward
 from bdia.outputs import with_hidden
 from bench.errors import UnsupportedError
 from bench.peers.equations import Stack
@@ -115,21 +115,12 @@ class _Place:
 
 def original_forward(module: nn.Module) -> Forward:
     """The forward that the module has as it is."""
-    own: Forward | None = module.__dict__.get("forward")
-    return types.MethodType(type(module).forward, module) if own is None else own
+    return instance_forward(module) or class_forward(module)
 
 
 def replace_forward(module: nn.Module, forward: Forward, undo: ExitStack) -> None:
     """Puts `forward` on the instance; `undo` leaves it as it was, with or without one of its own."""
-    before = dict(module.__dict__)
-    module.__dict__["forward"] = forward
-
-    def restore() -> None:
-        module.__dict__.pop("forward", None)
-        if "forward" in before:
-            module.__dict__["forward"] = before["forward"]
-
-    undo.callback(restore)
+    undo.callback(Patch(module, forward).remove)
 
 
 def _same(one: Any, other: Any) -> bool:
