@@ -42,32 +42,45 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
 
 
-def search(peak: Callable[[int], int], limit: int, *, axis: Growing, least: int = 1) -> Found:
+def search(peak: Callable[[int], int], limit: int, *, axis: Growing, least: int = 1, most: int | None = None) -> Found:
     """The largest n with `peak(n)` ≤ `limit` bytes, given that it grows with n: along the line through the largest two
-    that fit, until n fits and n+1 does not.
+    that fit, then between what fits and what does not, until n fits and n+1 does not.
 
     Args:
         least: the smallest n that there is.
+        most: how far `peak` is asked; as far as `MOST` unless given.
     """
+    cap = MOST[axis] if most is None else most
     first = peak(least)
     if first > limit:
         return Found(None, first, f"{axis} {least}, the smallest, needs more than the limit")
-    fitting = {least: first}
+    known = {least: first}
     below, above = least, None  # the largest that fits, the smallest that does not
-    guess = least + 1
+    guess, halve = least + 1, False
     while above is None or above > below + 1:
-        if guess > MOST[axis] or (above is not None and guess >= above):
-            guess = MOST[axis] if above is None else above - 1
-        if guess <= below:
-            return _believed(fitting, limit, axis)
-        nbytes = peak(guess)
-        if nbytes <= limit:
-            fitting[guess] = nbytes
+        if above is None and guess > cap:
+            guess = cap
+            if guess <= below:
+                return _believed(known, limit, axis)
+        known[guess] = peak(guess)
+        width = None if above is None else above - below
+        if known[guess] <= limit:
             below = guess
         else:
             above = guess
-        guess = max(below + 1, _on_line(fitting, limit))
-    return Found(below, fitting[below])
+        if above is None:
+            guess = max(below + 1, _on_line(known, limit))
+            continue
+        # On a line n fits and n+1 does not at once; where it bends or has steps, halving comes to an end as well.
+        halve = width is not None and not halve and 2 * (above - below) > width
+        between = (below + above) // 2 if halve else _between(known, below, above, limit)
+        guess = min(max(between, below + 1), above - 1)
+    return Found(below, known[below])
+
+
+def _between(known: dict[int, int], below: int, above: int, limit: int) -> int:
+    """Where the line from what fits to what does not reaches the limit."""
+    return below + (limit - known[below]) * (above - below) // (known[above] - known[below])
 
 
 def _on_line(fitting: dict[int, int], limit: int) -> int:

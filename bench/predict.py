@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
 
@@ -42,23 +42,14 @@ def prepare(request: session.Request) -> Session:
 
     Raises: as `session.prepare` does; UsageError as well where there is no case whose memory could be predicted.
     """
-    try:
-        with signals.heeded():
-            return _prepare(replace(request, predicted=True))
-    except KeyboardInterrupt as interrupt:
-        raise session.RunInterruptedError(interrupt, "nothing was predicted yet; give the same command again") from None
+    with session.preparing("nothing was predicted yet"):
+        return _prepare(replace(request, predicted=True))
 
 
 def _prepare(request: session.Request) -> Session:
     if request.out is None and request.resume:
         raise UsageError("--resume goes on with a run: name its directory with --out")
-    asked: probe.Asked = "auto"
-    overrides = {name: axes.parse(name, text) for name, text in request.axes.items()}
-    if "device" in overrides:
-        device, *others = overrides.pop("device")
-        if others:
-            raise UsageError(f"--device {request.axes['device']!r}: a run is of one device; choose one, and run twice")
-        asked = cast("probe.Asked", device)
+    overrides, asked = session.parsed(request.axes)
     # No card is needed to predict what is for one.
     environment = probe.probe("auto" if asked == "cuda" else asked, threads=THREADS)
     device = environment.device if asked == "auto" else asked

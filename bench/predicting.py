@@ -11,6 +11,7 @@ from bench import fit, obstacles, probing, resolve
 from bench.case import Plan
 from bench.diagnosis import diagnosis
 from bench.errors import UsageError, one_line
+from bench.fakes.deeper import Deeper, deeper
 from bench.fakes.figures import Fields, count
 from bench.fit import Found, Growing
 from bench.peers import Peer
@@ -48,7 +49,25 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
     def peak(number: int) -> int:
         return _peak(msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number})))
 
-    return fit.search(peak, limit, axis=axis, least=least)
+    lines = _lines(plan) if axis == "depth" else None
+    if lines is None:
+        return fit.search(peak, limit, axis=axis, least=least)
+    return fit.search(
+        lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
+        most=fit.ENDLESS,
+    )  # fmt: skip
+
+
+def _lines(plan: Plan) -> Deeper | None:
+    """How high steps of any depth reach; None where that has to be counted depth by depth, or cannot be counted."""
+    if _not_counted(plan) is not None:
+        return None
+    try:
+        return deeper(plan)
+    except UsageError:
+        raise
+    except Exception:  # of whatever fake tensors do not satisfy; `_predicted` will say it
+        return None
 
 
 @cache
@@ -60,19 +79,24 @@ def _peak(plan: Plan) -> int:
 def _predicted(plan: Plan) -> tuple[Fields, str | None]:
     """The figures, counted on fake tensors. Where the model's code asks for values that those do not have, by real
     steps at small sizes: then it is said so."""
-    kind = plan.case.model, plan.case.method
-    method = resolve.method(plan.case.method)
-    if isinstance(method, Peer) and method.library.package in _FREEING:
-        _IN_VAIN[kind] = f"{method.library.package} frees memory that a tensor still holds"
-    if kind not in _IN_VAIN:
+    why = _not_counted(plan)
+    if why is None:
         try:
             return count(plan), None
         except UsageError:
             raise
         except Exception as error:  # whatever code of others raises where nothing has a value
-            _IN_VAIN[kind] = one_line(f"{type(error).__name__}: {error}")[:200]
+            why = _IN_VAIN[plan.case.model, plan.case.method] = one_line(f"{type(error).__name__}: {error}")[:200]
     fields, how = probing.probe(plan)
-    return fields, f"{how}, as fake tensors will not do: {_IN_VAIN[kind]}"
+    return fields, f"{how}, as fake tensors will not do: {why}"
+
+
+def _not_counted(plan: Plan) -> str | None:
+    """Why fake tensors will not do for the plan's model and method, if that is known."""
+    method = resolve.method(plan.case.method)
+    if isinstance(method, Peer) and method.library.package in _FREEING:
+        return f"{method.library.package} frees memory that a tensor still holds"
+    return _IN_VAIN.get((plan.case.model, plan.case.method))
 
 
 _FREEING: Final = frozenset({"memcnn"})

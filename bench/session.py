@@ -174,7 +174,7 @@ def prepare(request: Request) -> Session:
 
 
 @contextmanager
-def preparing() -> Iterator[None]:
+def preparing(so_far: str = "nothing was measured yet") -> Iterator[None]:
     """Inside, an interruption says that there is nothing yet to go on with.
 
     Raises: RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
@@ -183,7 +183,7 @@ def preparing() -> Iterator[None]:
         with signals.heeded():
             yield
     except KeyboardInterrupt as interrupt:
-        raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
+        raise RunInterruptedError(interrupt, f"{so_far}; give the same command again") from None
 
 
 def parsed(given: Mapping[str, str]) -> tuple[dict[str, tuple[AxisValue, ...]], probe.Asked]:

@@ -138,7 +138,7 @@ class Survey(Watcher):
     def _allocation(self, made: _Made) -> Allocation:
         event = made.event
         line = event.line if self._lines is None else self._lines.of(event.line, event.running)
-        return Allocation(made.whose or self._of(event.running), event.nbytes, line)
+        return Allocation(made.whose or self.doing(event.running), event.nbytes, line)
 
     def _note(self, tensor: Tensor, whose: Whose) -> None:
         for storage in storages(tensor):
@@ -163,8 +163,9 @@ class Survey(Watcher):
         self._from.append(_get_sequence_nr())
         self._under_way.append(self._inside[-1][0] if self._inside else None)
 
-    def _of(self, running: Sequence[Running]) -> Whose:
-        """Of the innermost that is anyone's: a node that no block's forward made may run inside a block's rerun."""
+    def doing(self, running: Sequence[Running]) -> Whose:
+        """Whose work it is that runs: of the innermost that is anyone's, as a node that no block's forward made may run
+        inside a block's rerun."""
         for kind, number in reversed(running):
             if kind == "optimizer":
                 return "optimizer_step", None
