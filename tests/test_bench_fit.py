@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import fit
 
@@ -68,3 +70,21 @@ def test_beyond_what_is_counted_the_line_is_believed() -> None:
     assert found.size == 100_000
     assert max(asked) == fit.MOST["depth"]
     assert "line through what was counted up to depth 128" in (found.note or "")
+
+
+@given(
+    steps=st.lists(st.integers(0, 50), min_size=30, max_size=30), base=st.integers(1, 100), share=st.floats(0.0, 1.0),
+)  # fmt: skip
+def test_whatever_grows_is_searched_to_the_end(steps: list[int], base: int, share: float) -> None:
+    """Of any levels that do not fall, such as those of batches cut into parts, it finds the last one that fits, asking
+    at most about twice as often as halving would."""
+    levels = [base]
+    for step in steps:
+        levels.append(levels[-1] + step)
+    last = levels[-1] + 1000
+    ask, asked = counted(lambda n: levels[n - 1] if n <= len(levels) else last + n)
+    limit = base + int(share * (levels[-1] - base))
+    found = fit.search(ask, limit, axis="depth")
+    expected = max(n for n, level in enumerate(levels, 1) if level <= limit)
+    assert found.size == expected
+    assert len(asked) <= 18
