@@ -341,9 +341,76 @@ def predict_command(
     return summary.exit_code
 
 
+@app.command("train")
+def train_command(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="EXPERIMENT|FILE.toml", help=f"See `{PROGRAM} list`.")],
+    small: Annotated[
+        bool | None,
+        typer.Option(
+            "--small/--full",
+            help="A size for minutes on a CPU, or the paper's; on a CPU small, on a GPU full, unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", parser=options.count("--seeds"), help="How many seeds, from 0 on; not the experiment's."
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", parser=options.count("--steps"), help="Optimiser steps, not the experiment's."),
+    ] = None,
+    arms: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these arms of the experiment, as in standard,bdia.")
+    ] = None,
+    data: Data = None,
+    device: Annotated[str | None, typer.Option(metavar="D", help="Where to run: auto, cpu, cuda.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; results/EXPERIMENT-TIME unless given.")
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            parser=options.seconds("--timeout"),
+            help="Seconds an arm may take at one seed; no limit unless given.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --out, from its checkpoints.")
+    ] = False,
+    no_figures: NoFigures = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be trained, and train nothing.")] = False,
+) -> int:
+    """Train the arms of an experiment side by side, over seeds: curves as they come, then tables and a verdict."""
+    from bench import train_session
+
+    request = train_session.Request(
+        experiment=name, arguments=context.obj, form=None if small is None else "small" if small else "full",
+        seeds=seeds, steps=steps, arms=arms, data=data, device=device, out=out, timeout_seconds=timeout, resume=resume,
+    )  # fmt: skip
+    prepared = train_session.prepare(request)
+    if dry_run:
+        from reports import listed
+
+        streams.show(listed.trainings(prepared.plans))
+        return errors.EXIT_OK
+
+    from reports.train_live import Live
+
+    prepared = prepared.claimed()
+    with Live(sys.stderr, [plan.case for plan in prepared.plans], prepared.title) as live:
+        summary = prepared.train(streams.unheard(live), _note)
+    _conclude(summary.records, prepared.directory, drawn=not no_figures)
+    return summary.exit_code
+
+
 @app.command("list")
 def list_command() -> int:
-    """Suites, methods and models."""
+    """Suites, experiments, methods and models."""
     from reports import listed
 
     streams.show(listed.everything())

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bdia.losses import chunked_cross_entropy as chunked_cross_entropy
     from bdia.methods import METHODS as METHODS
     from bdia.methods import Method as Method
+    from bdia.optim import SetAdam as SetAdam
     from bdia.rehearsal import Rehearsal as Rehearsal
     from bdia.rehearsal import rehearse as rehearse
 
@@ -44,6 +45,7 @@ _HOMES = {
     "TapeError": "bdia.errors",
     "METHODS": "bdia.methods",
     "Method": "bdia.methods",
+    "SetAdam": "bdia.optim",
     "Rehearsal": "bdia.rehearsal",
     "rehearse": "bdia.rehearsal",
 }

@@ -49,7 +49,7 @@ def attach(
     batch_dim: int | None = None,
     verify: bool = False,
     on_overflow: Literal["raise", "store"] = "raise",
-    inference: Literal["plain", "quantised"] = "plain",
+    inference: Literal["plain", "quantised"] | float = "plain",
     keep: int = 0,
     micro_batches: int = 1,
     budget: int | str | None = None,
@@ -80,7 +80,8 @@ def attach(
         on_overflow: what to do with a forward that leaves the range in which fp32 is exact at this l. `raise` raises
             HeadroomError when it ends. `store` keeps the state before each such step as it is, stays exact, and counts
             the forwards in `Handle.overflows`; it waits for the device at each block.
-        inference: `plain` leaves eval mode as it is (11); `quantised` rounds the stream there too (22).
+        inference: `plain` leaves eval mode as it is (11); `quantised` rounds the stream there too (22); a number from
+            -1 to 1 keeps that γ there, the same for all blocks and samples (10). 0 is the plain transformer again.
         keep: so many of the last blocks keep their graph instead of being rerun in the backward: memory for speed, the
             same function and the same gradients, bit for bit.
         micro_batches: into how many parts the batch is cut inside each block, in forward, rerun and backward alike, so
@@ -102,8 +103,7 @@ def attach(
     strategy.begin(rule, blocks=0, checks="off", watcher=None)  # raises here and now where it cannot carry the rule
     dial = Dial(keep, micro_batches)
     check_choice("on_overflow", on_overflow, ("raise", "store"))
-    check_choice("inference", inference, ("plain", "quantised"))
-    evaluated_by = inference_rule(chosen, rule, bits, quantised=inference == "quantised")
+    evaluated_by = inference_rule(chosen, rule, bits, inference)
     if verify and not (chosen.reversible and rule.exact):
         raise MethodError(f"verify=True: {chosen.name} rebuilds nothing bit for bit; use it with method 'bdia'")
     chains = find_chains(model) if blocks is None else given_chains(model, blocks)

@@ -15,7 +15,7 @@ from bdia.distributions import Gamma
 from bdia.errors import AttachError, MethodError
 from bdia.methods import Method, get
 from bdia.sharding import is_sharded
-from bdia.updates import QuantisedEuler, Rule
+from bdia.updates import FixedBdia, QuantisedEuler, Rule
 
 
 def checked_method(model: nn.Module, method: str | Method, whole: dict[str, int | None]) -> Method:
@@ -52,18 +52,24 @@ def rule_of(method: Method, bits: int, gamma: Gamma, *, gamma_given: bool) -> Ru
     raise MethodError(f"{method.name}: its rule has no inverse; use strategy 'stored' or 'checkpoint' with it")
 
 
-def inference_rule(method: Method, rule: Rule, bits: int, *, quantised: bool) -> Rule | None:
+def inference_rule(method: Method, rule: Rule, bits: int, inference: str | float) -> Rule | None:
     """The rule of eval mode; None for the plain model.
 
-    Raises: MethodError where `quantised` asks for another than the method is followed by there.
+    Raises: MethodError for what is neither `plain`, `quantised` nor a γ, and where one of the latter two asks for
+    another than the method is followed by there.
     """
-    if rule.evaluates_plain:
-        return QuantisedEuler(bits) if quantised else None
-    if quantised:
+    kept = isinstance(inference, int | float) and not isinstance(inference, bool) and -1 <= inference <= 1
+    if not kept and inference not in ("plain", "quantised"):
+        raise MethodError(f"inference={inference!r}: expected 'plain', 'quantised', or a γ from -1 to 1")
+    if not rule.evaluates_plain:
+        if inference == "plain":
+            return rule
         raise MethodError(
-            f"inference='quantised': {method.name} is no plain transformer in eval mode, rounded or not; leave it out"
+            f"inference={inference!r}: {method.name} is no plain transformer in eval mode, rounded or not; leave it out"
         )
-    return rule
+    if isinstance(inference, str):
+        return None if inference == "plain" else QuantisedEuler(bits)
+    return FixedBdia(float(inference))
 
 
 def layout_of(blocks: Sequence[nn.Module], batch_dim: int | None) -> Layout:

@@ -10,7 +10,7 @@ from typing import Protocol
 from torch import Tensor
 
 from bdia import distributions
-from bdia.distributions import HALF, Gamma
+from bdia.distributions import HALF, Gamma, PlusMinus
 from bdia.equations import first_step, invert, invert_quantised, rejoin, step, step_quantised, straight_through
 from bdia.errors import MethodError
 from bdia.quantize import MAX_BITS, STREAM_DTYPE, quantize, shift_of, to_multiple
@@ -171,6 +171,24 @@ class Bdia:
 
     def resume(self, state: State, x: Tensor) -> State:
         return led_through(state, x)
+
+
+class FixedBdia(Bdia):
+    """BDIA (10) with one γ for all samples and blocks: what a model that was trained with a random γ computes where one
+    is kept at inference. At γ = 0, the mean of what it was trained with, that is the plain transformer (11).
+
+    Raises: MethodError for a γ outside [-1, 1].
+    """
+
+    draws_gamma = False
+
+    def __init__(self, gamma: float) -> None:
+        super().__init__(PlusMinus(abs(gamma)))
+        self.reversible = False  # nothing goes back through inference
+        self._gamma = gamma
+
+    def step(self, state: State, y: Tensor, gamma: Tensor | None) -> tuple[State, Tensor | None]:
+        return super().step(state, y, y.new_full((1,) * y.dim(), self._gamma))
 
 
 class QuantisedBdia(Bdia):

@@ -10,10 +10,11 @@ import msgspec
 from bdia.dial import Dial
 from bdia.methods import METHODS
 from bench import gamma
+from bench.recipe import Training
 
 Dtype = Literal["fp32", "bf16-amp", "bf16"]
 Measurement = Literal["memory", "throughput", "reconstruction", "gradients"]
-METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep", "accumulate")
+METHOD_AXES: tuple[str, ...] = ("method", "bits", "gamma", "micro_batches", "keep", "accumulate", "arm")
 """The method and what belongs to it: cases that differ in nothing else are compared side by side."""
 PARTS: tuple[str, ...] = ("micro_batches", "keep", "accumulate", "loss_chunks")
 """What cuts a step's work into parts, or spares some of them."""
@@ -67,6 +68,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seed: int
     data: str | None
     """Path of the user's data; None for the built-in data."""
+    arm: str | None = None
+    """Which arm of an experiment this is: arms may differ in their recipe alone. None outside experiments."""
 
     def __post_init__(self) -> None:
         """Records and baselines from before there was a choice of γ are of ±½, from before there was a dial of whole
@@ -94,7 +97,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def text(self) -> str:
         """The same with all that tells cases apart: no two have the same."""
-        told = {"vocab": self.vocab, "data": self.data}
+        told = {"vocab": self.vocab, "data": self.data, "arm": self.arm}
         return " ".join([self.label(), *(f"{name}={value}" for name, value in told.items() if value is not None)])
 
 
@@ -123,3 +126,5 @@ class Plan(msgspec.Struct, frozen=True):
     """Attach with `verify=True`: every rebuilt activation is checked, at a cost that is measured with the rest."""
     unsupported: str | None = None
     """Why a case that a sweep asks for cannot be; there is nothing to measure of it then."""
+    training: Training | None = None
+    """Of an experiment's arm: how it is trained, once it has been measured."""

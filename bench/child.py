@@ -9,6 +9,7 @@ import gc
 import os
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from bdia.errors import HeadroomError, ReconstructionError
 from bench import limits, resolve, timing
 from bench.attaching import attach_planned
 from bench.case import Plan
+from bench.curves import Curves, Point
 from bench.diagnosis import diagnosis
 from bench.meters.gradients import measure_gradients
 from bench.meters.loss import measure_loss
@@ -26,8 +28,9 @@ from bench.meters.reconstruction import measure_reconstruction
 from bench.meters.rehearsal import measure_rehearsal
 from bench.meters.sites import measure_sites
 from bench.meters.training import measure_training
-from bench.protocol import Event, Finished, Job, Kind, Measured, Started
+from bench.protocol import Event, Finished, Job, Kind, Measured, Started, Stepped
 from bench.record import Status
+from bench.training import folders, loop, trainee
 from bench.words import counted
 from bench.workload import Workload, build, facts, train
 
@@ -65,6 +68,8 @@ def work(line: bytes) -> None:
             tell(predicting.predict(member, plan) if limit is None else predicting.largest(member, plan, limit))
         elif job.kind == "confirm":
             tell(_confirm(plan, job.step_limit))
+        elif job.kind == "train":
+            tell(_train(member, plan, job, tell))
         else:
             tell(_ANSWERS[job.kind](plan) if job.kind in _ANSWERS else _measure(member, plan, tell))
         gc.collect()
@@ -118,10 +123,17 @@ def _memory(plan: Plan, fields: Fields) -> str | None:
 
 
 def _read_memory(plan: Plan, fields: Fields, *, guarded: bool) -> None:
-    workload = build(plan.case)
+    workload = _built(plan)
     with attach_planned(workload, plan) as handle, nullcontext() if guarded else handle.unguarded():
         reading = measure_memory(workload, handle, workload.device)
     fields.update(vars(reading), **facts(workload, plan.case))
+
+
+def _built(plan: Plan) -> Workload:
+    """The workload of the case or, where that is trained by a recipe, what the recipe trains."""
+    if plan.training is None:
+        return build(plan.case)
+    return trainee.build(plan.case, plan.training.recipe).workload
 
 
 def _correctness(plan: Plan, fields: Fields, begin: Callable[[str], None]) -> tuple[str | None, str | None]:
@@ -212,6 +224,27 @@ def _confirm(plan: Plan, limit: int | None) -> Finished:
     if limit is not None and highest > limit:
         return Finished(0, {}, "oom", f"{CONFIRMED_STEPS} training steps take up to {highest} bytes")
     return Finished(0, {"confirmed_steps": CONFIRMED_STEPS})
+
+
+def _train(member: int, plan: Plan, job: Job, tell: Callable[[Event], None]) -> Finished:
+    """An arm of an experiment at one seed, to its end."""
+    assert job.directory is not None
+    assert job.fingerprint is not None
+    steps = 0
+
+    def hear(step: int, points: list[Point]) -> None:
+        nonlocal steps
+        steps = step
+        tell(Stepped(member, step, points))
+
+    try:
+        with Curves(Path(job.directory)) as curves:
+            place = folders.folder(Path(job.directory), plan.case)
+            fields, note = loop.train(plan, place, curves, job.fingerprint, hear)
+    except Exception as error:  # whatever a model or a method raises is a row
+        status, message = diagnosis(error)
+        return Finished(member, {"trained_steps": steps}, status, f"after {counted(steps, 'step')}: {message}")
+    return Finished(member, fields, "ok", note)
 
 
 _ANSWERS: Mapping[Kind, Callable[[Plan], Finished]] = {"examine": _examine, "stacks": _stacks, "probe": _probe}

@@ -11,7 +11,7 @@ import msgspec
 from bench import supervise
 from bench.case import Plan
 from bench.outcome import Outcome, of_end, said
-from bench.protocol import Event, Finished, Job, Measured, Started
+from bench.protocol import Event, Finished, Job, Measured, Started, Stepped
 
 
 @dataclass
@@ -32,6 +32,7 @@ def run(
     *,
     timeout_seconds: float | None,
     worker: Path = supervise.WORKER,
+    on_stepped: Callable[[Plan, Stepped], None] = lambda plan, event: None,
 ) -> Heard:
     """Runs one child to its end. `members` are the plans that those of the job stand for, under which they are heard.
 
@@ -48,6 +49,8 @@ def run(
                 heard.at = plan
             case Measured():
                 heard.measured[plan] = event
+            case Stepped():
+                on_stepped(plan, event)
             case Finished() if plan not in heard.outcomes:
                 heard.outcomes[plan] = said(event)
                 on_finished(plan, heard.outcomes[plan])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -52,3 +53,15 @@ def replace(path: Path, content: bytes) -> None:
 def part(path: Path) -> Path:
     """Where a file is while it is written."""
     return path.with_name(path.name + ".part")
+
+
+def end_line(file: int, is_whole: Callable[[bytes], bool]) -> None:
+    """Makes a file of lines end with a whole one, so that the next does not stick to one that was torn."""
+    content = os.pread(file, os.fstat(file).st_size, 0)
+    if not content or content.endswith(b"\n"):
+        return
+    start = content.rfind(b"\n") + 1
+    if is_whole(content[start:]):
+        write(file, b"\n")
+    else:
+        os.ftruncate(file, start)

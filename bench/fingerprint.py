@@ -28,8 +28,12 @@ def of(plan: Plan, *, environment: str, code: str, data: str, rounds: int, warmu
         rounds, warmup: of no account where the plan has no throughput.
     """
     timed = "throughput" in plan.measure
+    # How often checkpoints are written changes nothing that is measured.
+    training = plan.training and msgspec.structs.replace(
+        plan.training, recipe=msgspec.structs.replace(plan.training.recipe, checkpoint_every=1)
+    )
     basis = (
-        private.case(plan.case), sorted(plan.measure), plan.verify, environment, code,
+        private.case(plan.case), sorted(plan.measure), plan.verify, training, environment, code,
         resolve.source(plan.case.method), models.source(plan.case.model), data, threads, rounds if timed else 0,
         warmup if timed else 0,
     )  # fmt: skip

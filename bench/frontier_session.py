@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bench import axes, frontier, frontier_run, probe, rerun, session, signals, suite
+from bench import axes, frontier, frontier_run, models, probe, rerun, session, signals, suite
 from bench.case import Case, Plan
 from bench.environment import Environment
 from bench.errors import UsageError
@@ -188,14 +188,19 @@ def _plans(
             raise UsageError(
                 f"--over depth: {spec.name} is a checkpoint of {spec.defaults.get('depth')} blocks; take --over batch"
             )
+    step = request.step or frontier.STEPS[over]
+    for name in map(str, overrides.get("model") or chosen.own("model")):
+        factor = models.get(name).multiples.get(over, 1)
+        if step % factor:
+            raise UsageError(f"--over {over}: of {name} a multiple of {factor}; take --step {factor}")
     # No setting of a method is too much for the largest there can be; of tokens, there must be as many in the data.
-    value = frontier.STEPS[over] if over == "seq" else axes.LARGEST
+    value = frontier.STEPS[over] if over == "seq" else axes.LARGEST - axes.LARGEST % step
     try:
         plans = chosen.plans({**overrides, over: (value,)}, device, request.data, introduced)
     except UsageError as error:
         if f"has no {over}" in str(error):
-            models = ", ".join(map(str, overrides.get("model", ()))) or f"the model of {chosen.file}"
-            raise UsageError(f"--over {over}: {models} has no {over}; take --over batch or depth") from error
+            named = ", ".join(map(str, overrides.get("model", ()))) or f"the model of {chosen.file}"
+            raise UsageError(f"--over {over}: {named} has no {over}; take --over batch or depth") from error
         raise
     found: dict[Case, Plan] = {}
     for plan in plans:

@@ -16,6 +16,7 @@ import msgspec
 
 from bdia import distributions
 from bdia.methods import CHECKPOINT, METHODS
+from bench import models
 from bench.case import Case
 
 DEVIATION_BITS: Final = Fraction(1, 100)
@@ -53,10 +54,11 @@ class Law:
     deviation_bytes: Fraction
     """The largest distance of a point from the line."""
     stream_elements: int
-    """B·T·D."""
+    """B·T·D; on average over the blocks where x has several sizes."""
     floor_bits: int | None
     """What b cannot fall below in bits an activation: the side bits of an exactly reversible method, the stream's own
-    width for one that keeps each block's input, 0 for one that keeps nothing; None where it depends on the block."""
+    width for one that keeps each block's input, 0 for one that keeps nothing; None where it depends on the block, or on
+    the stage."""
 
     @property
     def bits_per_activation(self) -> float:
@@ -99,17 +101,18 @@ def series(case: Case) -> Case:
 
 def floor_bits(case: Case, stream_dtype: str | None) -> int | None:
     """The least that a method can keep of each activation, in bits, from what it is; None where it depends on the
-    block, or the method is not of the table."""
+    block or the stage, or the method is not of the table."""
     method = next((one for one in METHODS if one.name == case.method), None)
     if method is None:
         return None
+    if method.reversible and (not method.quantised or case.gamma is None):
+        return 0
+    model = models.of_table(case.model)
+    if model is not None and model.staged:
+        return None
     if method.strategy == CHECKPOINT:
         return WIDTHS.get(stream_dtype or "")
-    if not method.reversible:
-        return None
-    if not method.quantised or case.gamma is None:
-        return 0
-    return distributions.side_bits(distributions.parse(case.gamma))
+    return None if not method.reversible else distributions.side_bits(distributions.parse(case.gamma))
 
 
 def _fit(series: Case, points: Mapping[int, Measured]) -> Law:

@@ -43,6 +43,12 @@ class ModelSpec:
     """The module that builds it."""
     fixed: bool = False
     """A checkpoint: `defaults` are the sizes it has, and it can have no others."""
+    staged: bool = False
+    """x has another size in each stage, so that where memory is highest the bits of some are freed already."""
+    mixes_samples: bool = False
+    """Its blocks take statistics over the batch, which must not be cut inside them."""
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    """Of some sizes, what they must be multiples of."""
 
     @property
     def foreign(self) -> bool:
@@ -70,6 +76,11 @@ MODELS: Final[tuple[ModelSpec, ...]] = (
         "vit-spt", "vit with shifted patch tokens and a learned attention temperature", "images",
         IMAGE_AXES, _VIT_DEFAULTS,
     ),
+    ModelSpec(
+        "resnet", "pre-activation ResNet for 32×32 images, batch norm: depth in three stages, width of the first",
+        "images", ("depth", "width", "batch"), {"depth": 18, "width": 16, "batch": 32},
+        staged=True, multiples={"depth": 3}, mixes_samples=True,
+    ),
 )  # fmt: skip
 
 FORMS: Final[Mapping[str, str]] = {
@@ -89,15 +100,19 @@ def names() -> tuple[str, ...]:
     return tuple(spec.name for spec in MODELS)
 
 
+def of_table(name: str) -> ModelSpec | None:
+    """The model called `name`, where the table has it."""
+    return next((spec for spec in MODELS if spec.name == name), None)
+
+
 def get(name: str) -> ModelSpec:
     """The model called `name`, as far as it is known without torch.
 
     Raises: UsageError where the table has no such name and it is of no other form, where the library it takes is not
     installed, and where its folder, file or module is not there.
     """
-    for spec in MODELS:
-        if spec.name == name:
-            return spec
+    if (spec := of_table(name)) is not None:
+        return spec
     source, colon, rest = name.partition(":")
     if not colon or not rest:
         raise UsageError(f"unknown model {name!r}{axes.suggest(name, names())}, or {', '.join(FORMS)}")

@@ -44,6 +44,10 @@ def _parts(case: Case) -> Obstacle | None:
     fewest = None if samples is None else samples // case.accumulate
     of = f"a batch of {samples}" if case.accumulate == 1 else f"a batch of {samples} in {case.accumulate} parts"
     count = case.micro_batches
+    spec = models.of_table(case.model)
+    if count is not None and count > 1 and spec is not None and spec.mixes_samples:
+        reason = f"{case.model} normalises over the batch, and would over parts of it; take --micro-batches 1"
+        return Obstacle("micro_batches", f"micro_batches {count}: {reason}")
     if count is not None and fewest is not None and count > fewest:
         reason = f"{of} has no {count} parts" if case.accumulate == 1 else f"{of} has no {count} in each"
         return Obstacle("micro_batches", f"micro_batches {count}: {reason}; take --micro-batches {fewest} or fewer")

@@ -19,7 +19,7 @@ MEASURED: Final = (
     frozenset(Record.__struct_fields__)
     - frozenset(Case.__struct_fields__)
     - {"schema_version", "suite", "fingerprint", "code", "status", "message", "threads", "verify", "predicted"}
-    - {"limit_bytes", "frontier_over", "frontier_step"}
+    - {"limit_bytes", "frontier_over", "frontier_step", "experiment", "recipe"}
 )
 """The fields of a record that a child may fill in."""
 

@@ -83,6 +83,13 @@ def plan(
     if case.width is not None and case.heads is not None and case.width % case.heads:
         cure = _cure(case.width, case.heads)
         raise UsageError(f"{where}: width {case.width} is not divisible by heads {case.heads}; {cure}")
+    for name, factor in model.multiples.items():
+        size = getattr(case, name)
+        if size % factor:
+            below = size - size % factor
+            sizes = " or ".join(str(near) for near in (below, below + factor) if near)
+            option = axes.get(name).option
+            raise UsageError(f"{where}: {name} {size}: of {model.name} a multiple of {factor}; try {option} {sizes}")
     if model.input == "text":
         for name in ("seq", "vocab"):
             size = getattr(case, name)

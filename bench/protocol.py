@@ -10,9 +10,10 @@ from typing import Any, Literal
 import msgspec
 
 from bench.case import Plan
+from bench.curves import Point
 from bench.record import Status
 
-Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "predict", "fit"]
+Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "predict", "fit", "train"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +25,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     at the peaks of one member, answered with the fields of `bench.stacks.Stacks`. `probe`: the memory of one member and
     nothing else. `confirm`: whether it stays within `step_limit` over a number of training steps. `predict`: the memory
     of each member, without running it at size. `fit`: how deep and how large a batch each could be within
-    `limit_bytes`, answered with the fields of `bench.fit.Fit`.
+    `limit_bytes`, answered with the fields of `bench.fit.Fit`. `train`: one member of an experiment, to the end of its
+    recipe, with curves and checkpoints in `directory`.
     """
 
     kind: Kind
@@ -40,6 +42,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of a CUDA card's memory that the child may have."""
     step_limit: int | None = None
     """Bytes that the steps of `confirm` are to stay within."""
+    directory: str | None = None
+    """The run's directory, for `train` to write to."""
+    fingerprint: str | None = None
+    """What the member of `train` rests on: a checkpoint of another is not gone on with."""
     events: int
     """File descriptor to write events to, so that what a model prints cannot spoil them."""
 
@@ -59,6 +65,15 @@ class Measured(msgspec.Struct, frozen=True, tag="measured"):
     doing: str
 
 
+class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
+    """Member number `member` has taken so many optimiser steps, the first ones perhaps in an earlier process, and
+    `points` were seen after them. They are in the run's curves already."""
+
+    member: int
+    step: int
+    points: list[Point]
+
+
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
     """Member number `member` is done. `fields` are the fields of `Record` that were measured, by name; a member
     that failed may have some too."""
@@ -69,4 +84,4 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     message: str | None = None
 
 
-Event = Started | Measured | Finished
+Event = Started | Measured | Stepped | Finished

@@ -60,13 +60,36 @@ class Record(Case, frozen=True, kw_only=True):
     confirmed_steps: int | None = None
     """Training steps, one after another, that stayed within the limit as well; None where none were asked for."""
 
+    # Of what `train` has trained
+    experiment: str | None = None
+    """Its name; None of every other record."""
+    recipe: dict[str, str | int | float | bool | list[float] | None] | None = None
+    """The fields of `bench.recipe.Recipe`."""
+    trained_steps: int | None = None
+    """Optimiser steps taken: fewer than `train_steps` where the loss ceased to be finite."""
+    train_loss: float | None = None
+    """Mean over the steps since the last look but one; None where it is not finite, and `message` says so."""
+    validation_loss: float | None = None
+    """At the end, in eval mode, as are the following."""
+    validation_accuracy: float | None = None
+    """Share of images; None of a model of text."""
+    best_validation_loss: float | None = None
+    """The lowest of all looks."""
+    best_validation_accuracy: float | None = None
+    epoch_seconds: float | None = None
+    """A pass over the training set, at the mean time of this arm's steps; None of text, which has no epochs."""
+    train_seconds: float | None = None
+    """Training steps alone, over all starts."""
+    weights_digest: str | None = None
+    """SHA-256 of the final weights."""
+
     # Sizes
     parameters: int | None = None
     blocks: int | None = None
     """Residual blocks that the method is attached to, over all chains."""
     stream_elements: int | None = None
-    """Elements of the residual stream, B·T·D, as they enter the first block; of a step of several forwards, the
-    first's."""
+    """Elements of the residual stream, B·T·D, as they enter a block; the blocks' mean where x has several sizes, and of
+    a step of several forwards the first's."""
     samples: int | None = None
     """Samples a step."""
     tokens: int | None = None

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from bench import law, private, suite
+from bench import experiments, law, private, suite
 from bench.case import Case
 from bench.comparison import Comparison, Measured
 from bench.errors import UsageError
@@ -27,6 +27,9 @@ def command(
 ) -> str:
     """The command that measures this one case again, into a folder of its own; of a series, at these `depths`. Of its
     axes those that are to be `named`."""
+    if case.arm is not None:
+        name = suite.removeprefix(experiments.OF)
+        return shlex.join(["bdia-bench", "train", name, "--arms", case.arm, "--seeds", str(case.seed + 1)])
     words = ["bdia-bench", "run", suite]
     for name in case.__struct_fields__:
         value = getattr(case, name)

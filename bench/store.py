@@ -70,7 +70,7 @@ class Store:
             self._older = {record.case(): record.fingerprint for record in stored.records}
             if resume and not self._records:
                 self.messages = [*self.messages, f"nothing to go on with in {directory}: starting afresh"]
-            _cut_torn_line(self._file)
+            files.end_line(self._file, _is_record)
             self._latest = msgspec.structs.replace(run, arguments=private.arguments(run.arguments))
             self._earlier = earlier if self._records else None
             self.run = self._earlier or self._latest
@@ -278,15 +278,9 @@ def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
     return earlier
 
 
-def _cut_torn_line(file: int) -> None:
-    """Makes the file end with a whole line, so that the next one does not stick to a torn one."""
-    content = os.pread(file, os.fstat(file).st_size, 0)
-    if not content or content.endswith(b"\n"):
-        return
-    start = content.rfind(b"\n") + 1
+def _is_record(line: bytes) -> bool:
     try:
-        msgspec.json.decode(content[start:], type=Record)
+        msgspec.json.decode(line, type=Record)
     except UNREADABLE:
-        os.ftruncate(file, start)
-    else:
-        files.write(file, b"\n")
+        return False
+    return True

@@ -14,8 +14,6 @@ The command line's axes are laid over everything.
 
 from __future__ import annotations
 
-import re
-import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -24,7 +22,7 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from bench import axes, factors, models, points, refusals, resolve
+from bench import axes, factors, models, points, refusals, resolve, toml
 from bench import tolerance as tolerances
 from bench.axes import AxisValue
 from bench.case import MEASUREMENTS, Case, Measurement, Plan
@@ -125,8 +123,7 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
 
 def names() -> tuple[str, ...]:
     """The built-in suites, `quick` first."""
-    found = sorted(entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml"))
-    return tuple(sorted(found, key=lambda name: name != FIRST))
+    return tuple(sorted(toml.names(_folder()), key=lambda name: name != FIRST))
 
 
 def load(name_or_path: str, replaced: Collection[str] = ()) -> Suite:
@@ -137,9 +134,8 @@ def load(name_or_path: str, replaced: Collection[str] = ()) -> Suite:
     Raises: UsageError for an unknown name, a file that is not there or cannot be read, TOML that is none, and
     keys and values that are not a suite's.
     """
-    content, own = _content(name_or_path), name_or_path.endswith(".toml")
-    name, file = (Path(name_or_path).stem, str(Path(name_or_path))) if own else (name_or_path, f"suite {name_or_path}")
-    return read(content, name, file, replaced)
+    name, file = toml.named(name_or_path, "suite")
+    return read(_content(name_or_path), name, file, replaced)
 
 
 def tolerance(name_or_path: str) -> dict[str, str] | None:
@@ -151,8 +147,8 @@ def tolerance(name_or_path: str) -> dict[str, str] | None:
     own = name_or_path.endswith(".toml")
     if not (Path(name_or_path).exists() if own else name_or_path in names()):
         return None
-    where = name_or_path if own else f"suite {name_or_path}"
-    return _tolerance(_table(_content(name_or_path), where), where)
+    _, where = toml.named(name_or_path, "suite")
+    return _tolerance(toml.table(_content(name_or_path), where), where)
 
 
 def read(content: bytes, name: str, file: str, replaced: Collection[str] = ()) -> Suite:
@@ -160,12 +156,9 @@ def read(content: bytes, name: str, file: str, replaced: Collection[str] = ()) -
 
     Raises: UsageError.
     """
-    table = _table(content, file)
-    _known(table, _File.__struct_fields__, file)
-    try:
-        parsed = msgspec.convert(table, _File)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{file}: {_readable(error, table)}") from error
+    table = toml.table(content, file)
+    toml.check_keys(table, _File.__struct_fields__, file)
+    parsed = toml.convert(table, _File, file, 'expected a title = "…" and [[cases]], there is no')
     if not parsed.cases:
         raise UsageError(f"{file}: no [[cases]]: expected at least one block, with the axes of its cases")
     defaults = _grid(parsed.defaults, f"{file}: [defaults]", replaced)
@@ -194,26 +187,6 @@ class _File(msgspec.Struct, frozen=True):
     tolerance: dict[str, Any] = {}
 
 
-def _content(name_or_path: str) -> bytes:
-    if not name_or_path.endswith(".toml"):
-        if name_or_path not in names():
-            raise UsageError(f"unknown suite {name_or_path!r}{axes.suggest(name_or_path, names())}, or a .toml file")
-        return (_folder() / f"{name_or_path}.toml").read_bytes()
-    try:
-        return Path(name_or_path).read_bytes()
-    except OSError as error:
-        raise UsageError(
-            f"suite file {name_or_path!r}: {error.strerror or error}; give a .toml file that can be read"
-        ) from error
-
-
-def _table(content: bytes, file: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}: not valid TOML: {error}") from error
-
-
 def _tolerance(table: Mapping[str, Any], file: str) -> dict[str, str]:
     given = table.get("tolerance", {})
     if not isinstance(given, dict):
@@ -235,11 +208,11 @@ def _block(table: dict[str, Any], where: str, replaced: Collection[str]) -> Bloc
 def _grid(table: dict[str, Any], where: str, replaced: Collection[str], *others: str) -> Grid:
     """The factors that a table of axes stands for; `others` are keys that are no axes."""
     own = tuple(name for name in axes.NAMES if name != "device")
-    _known(table, (*own, "zip", *others), where)
+    toml.check_keys(table, (*own, "zip", *others), where)
     together = table.get("zip", {})
     if not isinstance(together, dict):
         raise UsageError(f"{where}: zip {together!r}: expected a table of axes that move together")
-    _known(together, own, f"{where}: zip")
+    toml.check_keys(together, own, f"{where}: zip")
     for name in together:
         if name in table:
             raise UsageError(f"{where}: {name} is given alone and in zip; keep one of them")
@@ -267,18 +240,8 @@ def _values(name: str, value: object, where: str, replaced: Collection[str]) -> 
     return checked
 
 
-def _known(table: Mapping[str, object], known: Sequence[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise UsageError(f"{where}: unknown key {key!r}{axes.suggest(key, known)}")
-
-
-def _readable(error: msgspec.ValidationError, table: Mapping[str, object]) -> str:
-    """msgspec's message in TOML's words: `Expected … - at `$.rounds`` becomes `rounds 0: expected …`."""
-    message, _, path = str(error).partition(" - at `$.")
-    message = message.replace("Object missing required field", 'expected a title = "…" and [[cases]], there is no')
-    key = re.split(r"\W", path)[0]
-    return f"{key} {axes.shown(table[key])}: {message[:1].lower()}{message[1:]}" if key else message
+def _content(name_or_path: str) -> bytes:
+    return toml.content(name_or_path, _folder(), "suite", names())
 
 
 def _folder() -> Traversable:

@@ -36,6 +36,7 @@ KEEP_PAGES: Final = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
 """A glibc malloc that keeps its pages, as CUDA's allocator does; or page faults flatter whoever saves memory."""
 WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
     "time": {"GOMP_SPINCOUNT": "30000"},
+    "train": {"OMP_WAIT_POLICY": "passive"},
     "measure": {"OMP_WAIT_POLICY": "passive"},
     "examine": {"OMP_WAIT_POLICY": "passive"},
     "stacks": {"OMP_WAIT_POLICY": "passive"},
@@ -106,7 +107,7 @@ def _pipe(held: contextlib.ExitStack) -> tuple[IO[bytes], IO[bytes]]:
 
 def _start(job: Job, events: int, errors: int, worker: Path) -> subprocess.Popen[bytes]:
     environment = {**WAITING[job.kind], **os.environ}
-    if job.kind == "time":
+    if job.kind in ("time", "train"):
         environment.update(KEEP_PAGES)
     return subprocess.Popen(
         [sys.executable, "-P", str(worker)],

@@ -161,7 +161,12 @@ def _versions(members: Sequence[Row]) -> list[Row]:
         if has_parts(row) or row["status"] != "ok":
             best[key] = max(best.get(key, row), row, key=worth)
     cuts = operator.itemgetter(*WHOLE)
-    return sorted(best.values(), key=lambda row: (method_rank(row["method"]), [count or 0 for count in cuts(row)]))
+
+    def order(row: Row) -> tuple[Any, ...]:
+        # Arms of an experiment stay in its order.
+        return row["arm_place"] or 0, method_rank(row["method"]), [count or 0 for count in cuts(row)]
+
+    return sorted(best.values(), key=order)
 
 
 def _part(

@@ -30,6 +30,12 @@ MEANINGS: Mapping[str, str] = {
     "elements of its input; 0 (exact) is bit for bit.",
     "gradient_error": "The gradient error is the relative L2 distance of all parameter gradients from those of the "
     "same rule with stored activations.",
+    "validation_accuracy": "Validation accuracy is the share of the validation set that the model gets right in eval "
+    "mode, the plain model for every method but those that say otherwise.",
+    "validation_loss": "Validation loss is the mean over the validation set, in eval mode; the training loss is the "
+    "mean over batches as they were trained on, in training mode.",
+    "curves": "Arms with one seed begin from the same weights and see the same batches in the same order. A band is "
+    "one sample deviation over seeds to either side of the mean; of a single seed there is none.",
     "loss_difference": "A method that draws γ or quantises computes another function than the plain transformer: the "
     "loss less the plain one is of the same batch at the same weights, in training mode.",
 }
@@ -86,6 +92,47 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         "Worst reconstruction error against l, the bits behind the binary point. Shaded: beyond the range in which "
         "fp32 holds every multiple of 2^-l.",
         ("max_abs_error",),
+    ),
+    "curves": (
+        "Training and validation against the step, mean over seeds. A curve that was logged more often than 60 times "
+        "is averaged over intervals; what lies in its first quarter may run off the axes.",
+        ("validation_accuracy", "validation_loss", "curves"),
+    ),
+    "accuracy-memory": (
+        "What each arm reaches in the end, mean and one sample deviation over seeds, against the peak memory of a "
+        "step. Arms with the same memory are drawn side by side.",
+        ("validation_accuracy", "validation_loss", "peak_bytes"),
+    ),
+    "fig1-trained": (
+        "Reconstruction error against the block as training goes on, from light to dark: median over seeds (line) and "
+        "range (band). What was exact at every look is one line in the strip of zeros.",
+        ("max_abs_error", "curves"),
+    ),
+    "drift": (
+        "The gradient error of the whole model against the step, median and range over seeds, and below it the loss, "
+        "mean and one sample deviation.",
+        ("gradient_error", "validation_loss", "curves"),
+    ),
+    "drift-blocks": (
+        "The gradient error of each block's parameters as training goes on, from light to dark: median over seeds "
+        "(line) and range (band).",
+        ("gradient_error", "curves"),
+    ),
+    "bits": (
+        "What l, the bits behind the binary point, does to training: the score in the end, mean and one sample "
+        "deviation over seeds, the largest reconstruction error that was seen, and the least headroom, how many bits "
+        "more would have been exact. Across, what is not quantised. Shaded: no seed was trained to the end.",
+        ("validation_loss", "max_abs_error", "curves"),
+    ),
+    "gamma": (
+        "What each arm reaches in the end against |γ|, mean and one sample deviation over seeds. Points of two methods "
+        "at one |γ| are drawn side by side.",
+        ("validation_accuracy", "validation_loss"),
+    ),
+    "gamma-inference": (
+        "The score at the end of training where γ is fixed at inference; γ = 0 is the plain transformer. Mean over "
+        "seeds and one sample deviation.",
+        ("validation_accuracy", "validation_loss"),
     ),
 }
 """What each figure shows, and the fields whose meaning belongs below it."""

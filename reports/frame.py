@@ -18,6 +18,8 @@ Nulls stay null (`pd.NA`), never 0 or NaN: columns have pandas' nullable dtypes.
     law_deviation_bytes      the largest distance of a case from the line
     law_floor_bits           what bits_per_activation cannot fall below; null where that depends on the block
     loss_difference          loss_method less loss_plain
+    arm_place                of a training record: the place of its arm in the order in which arms were first recorded
+    curves                   of a training record: its points of `curves.jsonl`, in order; None where it has none
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ import pandas as pd
 
 from bench import gamma, law, rates, resolve
 from bench.case import METHOD_AXES, Case
+from bench.curves import Point
 from bench.record import BlockError, Record
 
 AXES: tuple[str, ...] = Case.__struct_fields__
@@ -45,6 +48,8 @@ _VERSION = operator.attrgetter(*METHOD_AXES)
 """What tells them apart."""
 _SERIES = operator.attrgetter(*(name for name in AXES if name != "depth"))
 """What points of one memory law have in common."""
+_BUT_THE_SEED = operator.attrgetter(*(name for name in AXES if name != "seed"))
+"""And what the records of one arm have."""
 REFERENCE = rates.REFERENCE
 """The method that ratios are against."""
 
@@ -69,21 +74,26 @@ _DERIVED: Mapping[str, str] = {
     "law_deviation_bytes": "Float64",
     "law_floor_bits": "Int64",
     "loss_difference": "Float64",
+    "arm_place": "Int64",
+    "curves": "object",
 }
 
 
-def frame(records: Iterable[Record]) -> pd.DataFrame:
-    """One row a record, in the order of the methods table within each group; derived columns last.
+def frame(records: Iterable[Record], curves: Iterable[Point] = ()) -> pd.DataFrame:
+    """One row a record, in the order of the methods table within each group; derived columns last. `curves` are the
+    points that were logged as arms were trained.
 
-    Lists (`step_seconds`, `reconstruction`) and parts are objects, or None; every other column is scalar and nullable.
+    Lists (`step_seconds`, `reconstruction`, `curves`) and parts are objects, or None; every other column is scalar and
+    nullable.
     """
-    ordered, groups = _in_order(list(records))
+    found = list(records)
+    ordered, groups = _in_order(found)
     # A record at a time: of many, one is in the processor's cache and the next is not.
     values = list(map(list, zip(*map(msgspec.structs.astuple, ordered), strict=True)))
     fields = Record.__struct_fields__
     columns: dict[str, list[Any]] = dict(zip(fields, values or [[] for _ in fields], strict=True))
     columns["reconstruction"] = msgspec.to_builtins(columns["reconstruction"])
-    columns |= _derived(ordered, groups)
+    columns |= _derived(ordered, groups) | _trained(ordered, found, curves)
     dtypes = {**_field_dtypes(), **_DERIVED}
     return pd.DataFrame({name: pd.Series(values, dtype=dtypes[name]) for name, values in columns.items()})
 
@@ -159,8 +169,8 @@ def _point_order(point: tuple[Any, ...]) -> tuple[object, ...]:
 
 
 def _version_order(version: tuple[Any, ...]) -> tuple[object, ...]:
-    method, bits, gamma_, *cut = version
-    return method_rank(method), bits or 0, gamma.rank(gamma_), *(count or 0 for count in cut)
+    method, bits, gamma_, *others = version
+    return method_rank(method), bits or 0, gamma.rank(gamma_), *((one is not None, one) for one in others)
 
 
 def _field_dtypes() -> dict[str, str]:
@@ -249,6 +259,22 @@ def _loss_difference(record: Record) -> float | None:
     if record.loss_method is None or record.loss_plain is None:
         return None
     return record.loss_method - record.loss_plain
+
+
+def _trained(ordered: list[Record], found: Iterable[Record], curves: Iterable[Point]) -> dict[str, list[Any]]:
+    """What training records have beside what was recorded: their arms' places, and the curves of each."""
+    arms = dict.fromkeys(_BUT_THE_SEED(record) for record in found if record.experiment is not None)
+    places = {arm: place for place, arm in enumerate(arms)}
+    logged: dict[tuple[str, int], list[Point]] = {}
+    for point in curves:
+        logged.setdefault((point.arm, point.seed), []).append(point)
+    return {
+        "arm_place": [places.get(_BUT_THE_SEED(record)) if places else None for record in ordered],
+        "curves": [
+            None if record.experiment is None or record.arm is None else logged.get((record.arm, record.seed))
+            for record in ordered
+        ],
+    }
 
 
 def _over(statistic: Callable[[list[float]], float], values: list[float] | None) -> float | None:

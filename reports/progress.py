@@ -39,7 +39,7 @@ class Live(AbstractContextManager["Live"]):
         self._bar = Progress(
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
-            _TimeLeft(),
+            TimeLeft(),
             TextColumn("{task.description}", markup=False),
             console=self._console,
             transient=True,
@@ -61,9 +61,9 @@ class Live(AbstractContextManager["Live"]):
         if isinstance(event, RunStarted):
             self._begin(event)
         elif isinstance(event, JobStarted):
-            self._bar.update(self._task, description=self._doing(event), ends=_end(event.remaining_seconds))
+            self._bar.update(self._task, description=self._doing(event), ends=end(event.remaining_seconds))
         else:
-            self._bar.update(self._task, completed=event.done, ends=_end(event.remaining_seconds))
+            self._bar.update(self._task, completed=event.done, ends=end(event.remaining_seconds))
             self._say(self._row(event))
 
     def _begin(self, event: RunStarted) -> None:
@@ -85,8 +85,8 @@ class Live(AbstractContextManager["Live"]):
             return row
         done = f"[{str(event.done).rjust(len(str(event.cases)))}/{event.cases}] "
         known = event.remaining_seconds is not None and event.done < event.cases
-        left = f"  ({_left(event.remaining_seconds)})" if known else ""
-        return Text.assemble(done, row, left)
+        time_left = f"  ({left(event.remaining_seconds)})" if known else ""
+        return Text.assemble(done, row, time_left)
 
     def _doing(self, event: JobStarted) -> str:
         """What the child is at: a case, or several that differ in method, l and γ only."""
@@ -104,12 +104,12 @@ class Live(AbstractContextManager["Live"]):
         self._console.print(line, soft_wrap=True)
 
 
-class _TimeLeft(ProgressColumn):
+class TimeLeft(ProgressColumn):
     """The runner's estimate, counted down between its events."""
 
     def render(self, task: Task) -> Text:
         ends: float | None = task.fields["ends"]
-        return Text(_left(None if ends is None else ends - time.monotonic()), style="dim")
+        return Text(left(None if ends is None else ends - time.monotonic()), style="dim")
 
 
 def _kept(event: RunStarted) -> str:
@@ -120,11 +120,13 @@ def _kept(event: RunStarted) -> str:
     return f"; {again} of them {words.be(again)} timed again beside the rest of their group"
 
 
-def _end(remaining_seconds: float | None) -> float | None:
+def end(remaining_seconds: float | None) -> float | None:
+    """When that will be, by the clock that `TimeLeft` goes by."""
     return None if remaining_seconds is None else time.monotonic() + remaining_seconds
 
 
-def _left(seconds: float | None) -> str:
+def left(seconds: float | None) -> str:
+    """How long it will still take, in words."""
     if seconds is None:
         return "time left not known yet"
     return f"about {units.seconds(seconds)} left" if seconds >= 1 else "about to finish"

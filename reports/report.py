@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench import predict
+from bench import curves, predict
 from bench.baseline import StoredRun
+from bench.curves import Point
 from bench.record import Record
 from reports import captions, excerpt, forecast, page
 from reports.frame import frame, rows_kept
@@ -28,7 +29,7 @@ Note = Callable[[str], None]
 
 def conclude(records: Sequence[Record], directory: Path, note: Note, *, drawn: bool = True) -> None:
     """What a run ends with: tables, a verdict and, if they are to be `drawn`, figures."""
-    found = frame(records)
+    found = frame(records, _curves(records, directory))
     with rows_kept(found):
         page.show(found, "table", verdict(found))
         if drawn:
@@ -49,9 +50,16 @@ def answer(request: Request, run: StoredRun, note: Note) -> None:
     Raises: UsageError where a size, a style, a figure or a number of rows is none; OSError where a file cannot be
     written.
     """
-    found = frame(run.records)
+    found = frame(run.records, _curves(run.records, request.directory))
     with rows_kept(found):
         _answer(request, found, run, note)
+
+
+def _curves(records: Sequence[Record], directory: Path) -> list[Point]:
+    """What was logged as the arms among these records were trained."""
+    if all(record.experiment is None for record in records):
+        return []
+    return curves.read(directory if directory.is_dir() else directory.parent)
 
 
 def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:
@@ -62,11 +70,17 @@ def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -
             note(f"written: {written}")
     elif request.figure is None:
         words = captions.caption(found, run.about) if request.caption else None
-        page.show(found, request.format or "table", words, excerpt.limit(request.rows))
+        page.show(found, request.format or "table", words or _said(request, found), excerpt.limit(request.rows))
         if request.format in (None, "table"):
             forecast.show_fits(predict.read_fits(request.directory))
     if request.draws:
         _draw(request, found, run, note)
+
+
+def _said(request: Request, found: pd.DataFrame) -> str | None:
+    """Of a training run its sentences: much of what it found has no table."""
+    tabled = request.format in (None, "table")
+    return verdict(found) if tabled and found["experiment"].notna().any() else None
 
 
 def _draw(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -> None:

@@ -38,8 +38,8 @@ def varying(rows: Sequence[Row], *, leave_out: Iterable[str] = ("method",)) -> t
 
 
 def of_the_method(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Of the method's own axes, l and γ, those that vary."""
-    return varying(rows, leave_out=("method", *(axis for axis in _AXES if axis not in METHOD_AXES)))
+    """Of the method's own axes, l and γ, those that vary. Arms have tables and figures of their own."""
+    return varying(rows, leave_out=("method", "arm", *(axis for axis in _AXES if axis not in METHOD_AXES)))
 
 
 def constants(rows: Sequence[Row]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from bench.record import Record
 from reports import units
-from reports.contents import above, below, parted
+from reports.contents import above, below, parted, parts_of_arms
 from reports.excerpt import ROWS
 from reports.frame import frame, rows
 from reports.measured import PARTS, main
@@ -34,9 +34,8 @@ def tables(frame: pd.DataFrame, *, width: int, limit: int | None = ROWS) -> Grou
     found = rows(frame)
     first, second = parted(found)
     top = [table(sheet, width=width) for sheet in above(found)]
-    return Group(
-        *top, *_main(first, width, limit), *(table(sheet, width=width) for sheet in below(first, second, limit))
-    )
+    rest = [*below(first, second, limit), *parts_of_arms(found)]
+    return Group(*top, *_main(first, width, limit), *(table(sheet, width=width) for sheet in rest))
 
 
 def table(sheet: Sheet, *, width: int) -> RenderableType:

@@ -150,6 +150,44 @@ def percent(share: float | None) -> str:
     return MISSING if share is None else f"{100 * share:.1f}%"
 
 
+def plus_minus(mean: float | None, deviation: float | None, decimals: int) -> str:
+    """A mean over seeds and its sample deviation: `97.21 ± 0.34`, and `97.21 ± —` where a single seed has none. There
+    are more decimals where the deviation would round to nothing."""
+    if mean is None:
+        return MISSING
+    if deviation is None:
+        return f"{mean:.{decimals}f} ± {MISSING}"
+    if deviation == 0:
+        return f"{mean:.{decimals}f} ± 0"
+    shown = min(8, max(decimals, math.ceil(-math.log10(deviation))))
+    return f"{mean:.{shown}f} ± {deviation:.{shown}f}"
+
+
+def signed(value: float | None, decimals: int) -> str:
+    """By how much more or less: `+0.95`, `−0.0012`, and `0` where it is the same. There are more decimals where it
+    would round to nothing."""
+    if value is None:
+        return MISSING
+    if value == 0:
+        return "0"
+    shown = min(8, max(decimals, math.ceil(-math.log10(abs(value)))))
+    return f"{value:+.{shown}f}".replace("-", "−")
+
+
+def probability(value: float | None) -> str:
+    """A p-value: `0.62`, `0.031`, `<0.001`."""
+    if value is None:
+        return MISSING
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.2f}" if value >= 0.0995 else f"{value:.3f}"
+
+
+def fixed(value: float | None, decimals: int) -> str:
+    """A number with so many decimals: `88.15`."""
+    return MISSING if value is None else f"{value:,.{decimals}f}".replace("-", "−")
+
+
 def error(value: float | None) -> str:
     """A reconstruction or gradient error: an exact zero is `0 (exact)`, anything else like `2.1e-3`."""
     if value is None:

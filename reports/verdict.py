@@ -12,7 +12,8 @@ import pandas as pd
 from bdia.methods import METHODS
 from bench import gamma, words
 from bench.case import WHOLE
-from reports import frontier, frontier_verdict, settings, units
+from reports import frontier, frontier_verdict, settings, trained_verdict, units
+from reports.arms import arms
 from reports.frame import REFERENCE, method_rank, rows
 from reports.settings import Row
 
@@ -33,6 +34,8 @@ def verdict(frame: pd.DataFrame) -> str:
     found = rows(frame)
     if not found:
         return "No case was recorded."
+    if trained := arms(found):
+        return trained_verdict.verdict(trained)
     if probes := frontier.probes(found):
         return frontier_verdict.verdict(frontier.largests(found), probes)
     clauses = [clause for clause in (_main_clause(found), _beyond_range(found), _failures(found)) if clause]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import bdia
 from bdia.gamma import GammaSource
+from bdia.models.resnet import ResNet, ResNetConfig
 
 pytestmark = pytest.mark.gpu
 
@@ -78,3 +79,19 @@ def test_cuda_generators_go_on_undisturbed() -> None:
         loss.backward()
     after = torch.get_rng_state(), torch.cuda.get_rng_state()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_cuda_rebuilds_a_resnet(norm: Any, layout: torch.memory_format) -> None:
+    """Every x_k of every stage, every gradient and every running statistic has the bits of the stored twin."""
+    outcomes = []
+    for method in ("bdia", "bdia-stored"):
+        torch.manual_seed(0)
+        model = ResNet(ResNetConfig(depth=9, norm=norm, dropout=0.1)).to("cuda", memory_format=layout)
+        images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(1)).cuda()
+        batch = images.contiguous(memory_format=layout), torch.arange(6).cuda()
+        found, errors = gradients(model, batch, method)
+        outcomes.append({**found, **dict(model.named_buffers())})
+        assert method != "bdia" or errors.equal == dict.fromkeys(range(9), True)
+    assert same(*outcomes)

@@ -75,5 +75,3 @@ def test_an_unknown_choice_is_refused() -> None:
     """The error names the two that there are."""
     with pytest.raises(MethodError, match="on_overflow='keep': expected 'raise' or 'store'"):
         bdia.attach(gpt(), on_overflow="keep")  # type: ignore[arg-type]
-    with pytest.raises(MethodError, match="inference='exact': expected 'plain' or 'quantised'"):
-        bdia.attach(gpt(), inference="exact")  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import data
-from bench.data import files
+from bench.data import cifar, files, nanogpt
 from bench.data.images import images
 from bench.data.text import tokens
 from bench.errors import UsageError
@@ -186,7 +186,7 @@ def test_cifar_is_read_from_all_its_files(
     assert (source.count, source.classes) == (6, classes)
     pictures, found = source.batch(0)
     assert set(found.tolist()) == {3, 0, 9, 5, 7, 1}
-    layout = files.cifar(str(tmp_path))[0]
+    layout = cifar.find(str(tmp_path))[0]
     for picture, label in zip(pictures, found.tolist(), strict=True):
         pixels = torch.tensor([(label + n) % 256 for n in range(3072)], dtype=torch.float64).view(3, 32, 32) / 255
         mean, std = (torch.tensor(values, dtype=torch.float64).view(3, 1, 1) for values in (layout.mean, layout.std))
@@ -215,7 +215,7 @@ def test_the_vocabulary_follows_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", [0, 5, 12])
 def test_every_token_is_held_against_the_vocabulary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """A check finds the largest token wherever it stands, and passes the vocabulary that has it."""
-    monkeypatch.setattr(files, "TOKENS_AT_ONCE", 4)
+    monkeypatch.setattr(nanogpt, "TOKENS_AT_ONCE", 4)
     ids = [7] * 13
     ids[at] = 300
     path = write_bin(tmp_path / "train.bin", ids)
@@ -228,7 +228,7 @@ def test_tokens_are_read_once_as_long_as_they_stay(tmp_path: Path, monkeypatch: 
     """A second check reads nothing, nor does the first beyond the largest id there is; another content is read."""
     read = []
     memmap = np.memmap
-    monkeypatch.setattr(files, "TOKENS_AT_ONCE", 2)
+    monkeypatch.setattr(nanogpt, "TOKENS_AT_ONCE", 2)
     monkeypatch.setattr(np, "memmap", lambda *args, **kwargs: Watched(memmap(*args, **kwargs), read))
     path = write_bin(tmp_path / "train.bin", [1, 2, 65535, 3, 4, 5])
     for _ in range(2):

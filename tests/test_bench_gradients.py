@@ -152,6 +152,29 @@ def test_the_highest_block_that_goes_wrong_is_named(workload: Workload, calls: I
     assert (reading.gradient_block, reading.message) == (block, None)
 
 
+def test_each_block_has_an_error_of_its_own(workload: Workload) -> None:
+    """Of the blocks above the one where it went wrong it is exactly 0, of that one and those below it is not."""
+    by_block = measure_gradients(workload, spoilt(2), seed=0).by_block
+    assert list(by_block) == [0, 1, 2, 3]
+    assert by_block[3] == 0.0
+    assert all(0.0 < (by_block[block] or 0.0) < 1e-5 for block in (0, 1, 2))
+
+
+def test_the_error_of_a_block_is_relative_to_its_own_reference() -> None:
+    """||g − r|| / ||r|| over its parameters; None where that is no number, and nothing of parameters in no block."""
+    reference = {
+        "a": torch.tensor([3.0, 0.0]), "b": torch.tensor([4.0]), "c": torch.zeros(1), "d": torch.ones(1),
+        "e": torch.ones(2),
+    }  # fmt: skip
+    gradients = {
+        "a": torch.tensor([3.0, 1.0]), "b": torch.tensor([4.0]), "c": torch.ones(1), "d": torch.tensor([math.nan]),
+        "e": torch.ones(2),
+    }  # fmt: skip
+    blocks = {"a": 0, "b": 0, "c": 1, "d": 2}
+    assert compare_gradients(gradients, reference, blocks).by_block == {0: 0.2, 1: None, 2: None}
+    assert compare_gradients(gradients, reference).by_block == {}
+
+
 def test_the_blocks_of_an_encoder_decoder_are_numbered_through(workload: Workload) -> None:
     """Of two chains of two and three blocks, the decoder's second is block 3."""
     assert measure_gradients(translator(workload), spoilt(3), seed=0).gradient_block == 3
@@ -191,7 +214,7 @@ def looped(**options: Any) -> Workload:
 def test_a_block_that_is_called_again_counts_by_its_last_call() -> None:
     """The gradient of the second call of the first block reaches its parameters, and both blocks' below."""
     workload = looped()
-    assert measure_gradients(workload, "bdia", 9, seed=0) == GradientReading(0.0)
+    assert measure_gradients(workload, "bdia", 9, seed=0) == GradientReading(0.0, by_block={4: 0.0, 5: 0.0})
     assert measure_gradients(workload, spoilt(4), seed=0).gradient_block == 5  # through the first calls of the other
     assert measure_gradients(workload, spoilt(0), seed=0).gradient_block == 4
 

@@ -54,7 +54,11 @@ def test_only_depth_may_differ() -> None:
 
 
 def test_floors_follow_gamma_and_the_stream() -> None:
-    """|γ| = 2^-m keeps m bits; a checkpoint keeps as many as its stream's dtype has."""
+    """|γ| = 2^-m keeps m bits; a checkpoint keeps as many as its stream's dtype has. Where memory is highest in
+    one of several stages, what the others kept may be gone."""
     assert law.floor_bits(made.case("bdia", gamma="0.25"), "float32") == 2
     assert law.floor_bits(made.case("checkpoint"), "bfloat16") == 16
     assert law.floor_bits(made.case("mine.py:METHOD"), "float32") is None
+    assert law.floor_bits(made.case("bdia", model="resnet"), "float32") is None
+    assert law.floor_bits(made.case("checkpoint", model="resnet"), "float32") is None
+    assert law.floor_bits(made.case("bdia-naive", model="resnet"), "float32") == 0

@@ -12,17 +12,19 @@ from bench.errors import UsageError
 
 
 def test_each_model_has_defaults_for_its_axes() -> None:
-    """Every axis of a model is one of the grid and has a default but `vocab`, and the heads divide the width."""
+    """Every axis of a model is one of the grid and has a default but `vocab`; heads, where there are any, divide the
+    width, and sizes are multiples of what they must be."""
     for spec in models.MODELS:
         assert set(spec.axes) <= set(axes.NAMES)
         assert set(spec.defaults) == set(spec.axes) - {"vocab"}
-        assert spec.defaults["width"] % spec.defaults["heads"] == 0
+        assert spec.defaults["width"] % spec.defaults.get("heads", 1) == 0
+        assert all(spec.defaults[name] % factor == 0 for name, factor in spec.multiples.items())
         assert spec.summary
 
 
 def test_models_are_found_by_name() -> None:
     """Each name of the table gets its model."""
-    assert [models.get(name).name for name in models.names()] == ["gpt", "vit", "vit-spt"]
+    assert [models.get(name).name for name in models.names()] == ["gpt", "vit", "vit-spt", "resnet"]
 
 
 def test_an_unknown_model_is_refused_with_the_names_known() -> None:

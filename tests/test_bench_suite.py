@@ -269,6 +269,10 @@ def test_vocab_follows_the_data(tmp_path: Path) -> None:
             {"model": "vit", "loss_chunks": (1, 4)},
             ("--loss-chunks 4: vit has no loss over a vocabulary", "--model gpt"),
         ),
+        ({"model": "resnet", "depth": 4}, ("depth 4: of resnet a multiple of 3", "try --depth 3 or 6")),
+        ({"model": "resnet", "depth": 2}, ("depth 2: of resnet a multiple of 3", "try --depth 3")),
+        ({"model": "resnet", "depth": 3, "micro_batches": 2}, ("micro_batches 2: resnet normalises over the batch",)),
+        ({"model": "resnet", "depth": 3, "heads": (2, 4)}, ("--heads 2,4", "resnet has no heads")),
         ({"model": ("vit", "vit-spt"), "vocab": (256, 512)}, ("--vocab 256,512", "vit, vit-spt has no vocab")),
     ],
 )
@@ -280,6 +284,14 @@ def test_what_cannot_be_is_refused_before_anything_runs(overrides: dict[str, Any
     assert "\n" not in message
     for part in parts:
         assert part in message
+
+
+def test_a_resnet_has_no_heads_and_no_vocabulary() -> None:
+    """Of a suite that leaves all sizes to the model it has its own, and any width that is asked for."""
+    text = 'title = "t"\n[[cases]]\nmodel = "resnet"\nmethod = "bdia"'
+    (plan,) = plans(text)
+    assert (plan.case.depth, plan.case.width, plan.case.heads, plan.case.vocab) == (18, 16, None, None)
+    assert [plan.case.width for plan in plans(text, width=20)] == [20]
 
 
 @pytest.mark.parametrize(

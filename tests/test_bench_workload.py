@@ -19,7 +19,9 @@ GPT = Case(
     train_steps=0, device="cpu", seed=1, data=None,
 )  # fmt: skip
 VIT = msgspec.structs.replace(GPT, model="vit", width=10, heads=2, seq=None, vocab=None)
-BOTH = pytest.mark.parametrize("case", [GPT, VIT, msgspec.structs.replace(VIT, model="vit-spt")], ids=lambda c: c.model)
+RESNET = msgspec.structs.replace(VIT, model="resnet", depth=6, width=8, heads=None)
+CASES = [GPT, VIT, msgspec.structs.replace(VIT, model="vit-spt"), RESNET]
+EACH = pytest.mark.parametrize("case", CASES, ids=lambda case: case.model)
 
 
 def weights(workload: Workload) -> dict[str, torch.Tensor]:
@@ -47,16 +49,30 @@ def test_a_vit_counts_samples_alone() -> None:
     assert [tuple(part.shape) for part in workload.batch] == [(3, 3, 32, 32), (3,)]
 
 
-@BOTH
+@EACH
 def test_a_watcher_measures_the_stream(case: Case) -> None:
-    """One forward tells B·T·D; for a ViT, T counts the class token."""
+    """One forward tells B·T·D; for a ViT, T counts the class token; for a ResNet it is the mean of its stages."""
     workload, glance = build(case), Glance()
-    with bdia.attach(workload.model, "standard", blocks=workload.blocks) as handle, handle.observing(glance):
-        workload.loss(workload.model, workload.batch)
-    assert glance.elements == case.batch * (case.seq or 65) * case.width
+    with bdia.attach(workload.model, "standard", blocks=workload.blocks) as handle:
+        for _ in range(2):
+            with handle.observing(glance):
+                workload.loss(workload.model, workload.batch)
+    if case.model == "resnet":
+        assert glance.elements == 3 * 8 * (32 * 32 + 2 * 16 * 16 + 4 * 8 * 8) // 3
+    else:
+        assert glance.elements == case.batch * (case.seq or 65) * case.width
 
 
-@BOTH
+def test_a_resnet_has_a_chain_a_stage() -> None:
+    """Depth counts the blocks of all stages; a sample is an image, as a ViT's is."""
+    workload = build(RESNET)
+    assert (workload.samples, workload.tokens) == (3, None)
+    assert workload.blocks == workload.model.chains
+    assert [len(chain) for chain in workload.blocks] == [2, 2, 2]
+    assert [tuple(part.shape) for part in workload.batch] == [(3, 3, 32, 32), (3,)]
+
+
+@EACH
 @pytest.mark.parametrize("seed", [0, 3])
 def test_a_workload_follows_from_its_case(case: Case, seed: int) -> None:
     """Two builds of a case have equal weights and batches whatever was drawn before, and methods share them."""
@@ -69,7 +85,7 @@ def test_a_workload_follows_from_its_case(case: Case, seed: int) -> None:
     assert not same(weights(first), weights(build(msgspec.structs.replace(case, seed=seed + 1))))
 
 
-@BOTH
+@EACH
 def test_training_is_the_same_whatever_ran_before(case: Case) -> None:
     """Two trainings of a case end with equal weights, though other random numbers were drawn in between."""
     first, again = build(case), build(case)
@@ -127,17 +143,21 @@ def test_the_loss_is_the_models_own() -> None:
         ("bf16", torch.bfloat16, torch.bfloat16),
     ],
 )
-@BOTH
+@EACH
 def test_number_formats(case: Case, dtype: str, parameters: torch.dtype, stream: torch.dtype) -> None:
-    """bf16-amp computes layers in bf16 on fp32 parameters and stream, bf16 has all in bf16; losses are fp32."""
+    """bf16-amp computes layers in bf16 on fp32 parameters and stream, bf16 has all in bf16; losses are fp32. What a
+    ResNet's stream begins with is a layer's output, and no sum with a parameter."""
     workload = build(msgspec.structs.replace(case, dtype=dtype))
     seen: list[torch.dtype] = []
-    block = workload.blocks[0]
+    first = workload.blocks[0]
+    block = first[0] if isinstance(first, tuple) else first
     block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].dtype))
-    linear = next(part for part in block.modules() if isinstance(part, torch.nn.Linear))
+    linear = next(part for part in block.modules() if isinstance(part, torch.nn.Linear | torch.nn.Conv2d))
     linear.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     loss = workload.loss(workload.model, workload.batch)
     assert {parameter.dtype for parameter in workload.model.parameters()} == {parameters}
+    if case.model == "resnet" and dtype == "bf16-amp":
+        stream = torch.bfloat16
     assert seen == [stream, torch.float32 if dtype == "fp32" else torch.bfloat16]
     assert loss.dtype == torch.float32
     assert not torch.is_autocast_enabled("cpu")
@@ -175,6 +195,7 @@ def test_the_options_of_the_vit_are_on_in_its_variant() -> None:
         ({"heads": 5}, "n_embd=12 is not divisible by n_head=5"),
         ({"model": "vit", "heads": 5}, "width=12 is not divisible by heads=5"),
         ({"depth": 0}, "n_layer=0"),
+        ({"model": "resnet", "depth": 4, "width": 8}, "model resnet: depth=4 is no multiple of 3"),
         ({"seq": None}, "needs the axis seq"),
         ({"vocab": 100}, "outside a vocabulary of 100"),
         ({"data": "nowhere.txt"}, "'nowhere.txt' is not there"),

@@ -63,6 +63,10 @@ def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, t
         ("--memory 1GiB --train-steps 5", "--train-steps 5: memory does not depend on it"),
         ("--memory 1GiB --method bdai", "did you mean 'bdia'?"),
         ("--memory 1GiB --model vit --over seq", "--over seq: vit has no seq; take --over batch or depth"),
+        (
+            "--memory 1GiB --model resnet --over depth --step 4",
+            "--over depth: of resnet a multiple of 3; take --step 3",
+        ),
         ("--memory 1GiB --step 0", "--step '0': expected a whole number, at least 1"),
         ("--memory 1GiB --over seq --most 32", "--most 32: the first seq to try is 64"),
         ("--memory 1GiB --resume", "name its directory with --out"),

@@ -16,12 +16,13 @@ LAYERS = ("bdia", "bench", "reports", "cli")
 SOURCES = [*sorted(path for layer in LAYERS[:3] for path in (ROOT / layer).rglob("*.py")), ROOT / "cli.py"]
 HEAVY = ("torch", "numpy", "pandas", "matplotlib", "sklearn")
 TORCHLESS = (
-    "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.comparison", "bench.errors",
-    "bench.events", "bench.examination", "bench.explain", "bench.frontier", "bench.frontier_events",
-    "bench.frontier_run",
-    "bench.frontier_search", "bench.frontier_session", "bench.gamma", "bench.launch", "bench.options",
-    "bench.record", "bench.repository", "bench.rerun", "bench.session", "bench.slopes", "bench.store", "bench.streams",
-    "bench.suite", "bdia", "bdia.errors", "bdia.methods", "reports.gate", "reports.request", "cli",
+    "bench.against", "bench.axes", "bench.baseline", "bench.case", "bench.compare", "bench.comparison", "bench.curves",
+    "bench.errors", "bench.events", "bench.examination", "bench.experiments", "bench.explain", "bench.frontier",
+    "bench.frontier_events", "bench.frontier_run", "bench.frontier_search", "bench.frontier_session", "bench.gamma",
+    "bench.launch", "bench.options", "bench.recipe", "bench.record", "bench.repository", "bench.rerun",
+    "bench.session", "bench.slopes", "bench.store", "bench.streams", "bench.suite", "bench.train_events",
+    "bench.train_run", "bench.train_session", "bench.training.folders", "bench.training.schedule", "bench.watches",
+    "bdia", "bdia.errors", "bdia.methods", "cli", "reports.gate", "reports.request",
 )  # fmt: skip
 
 
@@ -84,12 +85,13 @@ def test_only_the_reports_import_pandas() -> None:
 
 
 def test_only_the_tables_build_rich_tables() -> None:
-    """Rich tables are built in one file; three others print: progress, that of a frontier, and whole pages."""
+    """Rich tables are built in one file; four others print: progress, that of a frontier and of training, and pages."""
     assert importers("rich") <= {
         "reports/tables.py",
         "reports/progress.py",
         "reports/frontier_live.py",
         "reports/page.py",
+        "reports/train_live.py",
     }
     assert {name_of(path) for path in SOURCES for _, name in imported(path) if name == "rich.table"} == {
         "reports/tables.py"

@@ -20,12 +20,15 @@ def dtype_of(case: Case) -> torch.dtype:
 
 def placed(case: Case, model: nn.Module, draw: Draw) -> Draw:
     """Puts `model` in its place, in training mode, and returns `draw` with its batches in theirs."""
-    dtype = dtype_of(case)
-    model.to(device=case.device, dtype=dtype).train()
+    model.to(device=case.device, dtype=dtype_of(case)).train()
 
     def batches(step: int) -> tuple[Tensor, ...]:
-        return tuple(
-            part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in draw(step)
-        )
+        return put(case, draw(step))
 
     return batches
+
+
+def put(case: Case, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A batch in its place."""
+    dtype = dtype_of(case)
+    return tuple(part.to(device=case.device, dtype=dtype if part.is_floating_point() else part.dtype) for part in batch)

@@ -5,8 +5,8 @@ Shapes: B samples, M images in the set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data import files
+from bench.data import cifar, order, splits
+from bench.data.augment import Augmentation
+from bench.data.cifar import Cifar
+from bench.data.splits import Split
 from bench.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -24,6 +27,8 @@ SIDE = 32
 DIGIT_SIDE = 8
 DIGIT_WHITE = 16.0
 """The largest value of a pixel in scikit-learn's digits."""
+PADDING = 4
+"""Pixels by which an augmented image is moved at most: an eighth of its side, one pixel of an 8×8 digit."""
 
 
 @dataclass(frozen=True)
@@ -37,29 +42,64 @@ class Images:
     """Indices [B] → normalised images [B, 3, 32, 32] and labels [B]."""
     samples: int
     seed: int
+    epochs: bool = False
+    """Whether batches go through the set in epochs, rather than being drawn with replacement."""
+    augmentation: Augmentation | None = None
+    """What happens to the images of `batch`; those of `held_out` stay as they are."""
+
+    @property
+    def batches_an_epoch(self) -> int:
+        """How many batches have every image once."""
+        return order.batches_an_epoch(self.count, self.samples)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Images [B, 3, 32, 32] in fp32 and labels [B] in int64 of step `step`, drawn with replacement.
+        """Images [B, 3, 32, 32] in fp32 and labels [B] in int64 of step `step`, drawn with replacement; in epochs,
+        step e·`batches_an_epoch` + s is batch s of epoch e, each image once an epoch, whose last B may be smaller.
 
         Raises: UsageError where a label is none of the set's classes.
         """
-        random = np.random.default_rng((self.seed, step))
-        pictures, labels = self.read(random.integers(0, self.count, size=self.samples))
+        if self.epochs:
+            indices = order.epoch_batch(self.count, self.samples, self.seed, step)
+        else:
+            indices = np.random.default_rng((self.seed, step)).integers(0, self.count, size=self.samples)
+        pictures, labels = self._read(indices)
+        if self.augmentation is not None:
+            pictures = self.augmentation.apply(pictures, self.seed, step)
+        return _tensors(pictures, labels)
+
+    def held_out(self, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """`count` batches as of `batch` to validate with, whatever the seed, and not augmented: images evenly spread
+        over the set, none twice; all of them for None. Of the last batch B may be smaller.
+
+        Raises: UsageError where a label is none of the set's classes.
+        """
+        for chosen in order.spread(self.count, self.samples, count):
+            yield _tensors(*self._read(chosen))
+
+    def _read(self, indices: Integers) -> tuple[Floats, Integers]:
+        pictures, labels = self.read(indices)
         if labels.max() >= self.classes:
-            raise UsageError(f"data: label {labels.max()} among {self.classes} classes: expected {files.IMAGES_WANTED}")
-        # Clones lie in torch's allocator, where a meter sees them; what NumPy allocates it does not.
-        return torch.from_numpy(pictures).clone(), torch.from_numpy(labels).clone()
+            raise UsageError(f"data: label {labels.max()} among {self.classes} classes: expected {cifar.WANTED}")
+        return pictures, labels
 
 
-def images(source: str | None, *, samples: int, seed: int) -> Images:
-    """The images of `source`: None for scikit-learn's digits, or the folder of CIFAR's binary version.
+def images(source: str | None, *, samples: int, seed: int, split: Split = "all", augment: bool = False) -> Images:
+    """The images of `source`: None for scikit-learn's digits, or the folder of CIFAR's binary version. Of a split,
+    those that it has (`bench.data.splits`); "train" goes in epochs. With `augment`, batches are augmented.
 
     Raises: UsageError where the folder will not do.
     """
     if source is None:
-        return _digits(samples, seed)
-    layout, paths = files.cifar(source)
-    return _cifar(layout, [np.memmap(path, dtype=np.uint8, mode="r") for path in paths], samples, seed)
+        whole = _digits(samples, seed, split)
+    else:
+        layout, paths = cifar.find(source, split)
+        whole = _cifar(layout, [np.memmap(path, dtype=np.uint8, mode="r") for path in paths], samples, seed)
+    return replace(whole, epochs=split == "train", augmentation=whole.augmentation if augment else None)
+
+
+def _tensors(pictures: Floats, labels: Integers) -> tuple[Tensor, Tensor]:
+    # Clones lie in torch's allocator, where a meter sees them; what NumPy allocates it does not.
+    return torch.from_numpy(pictures).clone(), torch.from_numpy(labels).clone()
 
 
 def resized(pictures: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
@@ -67,23 +107,26 @@ def resized(pictures: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
     return F.interpolate(pictures[:, torch.arange(channels) % pictures.shape[1]], size=size)
 
 
-def _digits(samples: int, seed: int) -> Images:
+def _digits(samples: int, seed: int, split: Split) -> Images:
     """1797 digits of 8×8, each pixel made a square of 4×4, grey in three channels, scaled to −1 … 1."""
     from sklearn.datasets import load_digits  # slow to import, and only needed here
 
     bunch = load_digits()
-    small = (bunch.images / (DIGIT_WHITE / 2) - 1).astype(np.float32)  # [M, 8, 8]
-    every = bunch.target.astype(np.int64)  # [M]
+    part = splits.digits(len(bunch.target), split)
+    some = slice(part.start, part.stop)
+    small = (bunch.images[some] / (DIGIT_WHITE / 2) - 1).astype(np.float32)  # [M, 8, 8]
+    every = bunch.target[some].astype(np.int64)  # [M]
     times = SIDE // DIGIT_SIDE
 
     def read(indices: Integers) -> tuple[Floats, Integers]:
         grey = small[indices].repeat(times, axis=1).repeat(times, axis=2)  # [B, 32, 32]
         return np.stack((grey, grey, grey), axis=1), every[indices]
 
-    return Images(count=len(every), classes=10, read=read, samples=samples, seed=seed)
+    moved = Augmentation(padding=PADDING, stride=times, flip=False, black=(-1.0, -1.0, -1.0))
+    return Images(count=len(every), classes=10, read=read, samples=samples, seed=seed, augmentation=moved)
 
 
-def _cifar(layout: files.Cifar, maps: list[np.memmap], samples: int, seed: int) -> Images:
+def _cifar(layout: Cifar, maps: list[np.memmap], samples: int, seed: int) -> Images:
     records = [one.reshape(-1, layout.record_bytes) for one in maps]
     ends = np.cumsum([len(one) for one in records])
     mean: Floats = np.array(layout.mean, dtype=np.float32)[:, None, None]  # [3, 1, 1]
@@ -99,4 +142,8 @@ def _cifar(layout: files.Cifar, maps: list[np.memmap], samples: int, seed: int) 
         scaled: Floats = pixels.astype(np.float32) / np.float32(255)
         return (scaled - mean) / std, labels
 
-    return Images(count=int(ends[-1]), classes=layout.classes, read=read, samples=samples, seed=seed)
+    black = tuple(float(value) for value in (-mean / std).ravel())
+    moved = Augmentation(padding=PADDING, stride=1, flip=True, black=black)
+    return Images(
+        count=int(ends[-1]), classes=layout.classes, read=read, samples=samples, seed=seed, augmentation=moved
+    )

@@ -5,6 +5,7 @@ Shapes: B samples, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bench.data import files
+from bench.data import files, nanogpt, order, splits
+from bench.data.splits import Split
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 
@@ -30,13 +32,35 @@ class Tokens:
     vocab: int
     seed: int
 
+    @property
+    def batches_an_epoch(self) -> int:
+        """How many batches have about as many tokens as there are."""
+        return order.batches_an_epoch(self._windows, self.samples)
+
+    @property
+    def _windows(self) -> int:
+        """Samples one after the other, without overlap."""
+        return (len(self.ids) - 1) // self.seq
+
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of step `step`, both int64 [B, T]; the targets are the inputs one token on.
 
         Raises: UsageError where a token is outside the vocabulary.
         """
         random = np.random.default_rng((self.seed, step))
-        starts = random.integers(0, len(self.ids) - self.seq, size=self.samples)  # [B]
+        return self._cut(random.integers(0, len(self.ids) - self.seq, size=self.samples))
+
+    def held_out(self, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """`count` batches as of `batch` to validate with, whatever the seed: samples that do not overlap, evenly spread
+        over all tokens; of all of them for None. Of the last batch B may be smaller.
+
+        Raises: UsageError where a token is outside the vocabulary.
+        """
+        for chosen in order.spread(self._windows, self.samples, count):
+            yield self._cut(chosen * self.seq)
+
+    def _cut(self, starts: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """The samples that begin at `starts` [B], and their targets."""
         rows = self.ids[starts[:, None] + np.arange(self.seq + 1)].astype(np.int64)  # [B, T+1]
         files.require_vocab(self.name, int(rows.max()), self.vocab)
         both = torch.from_numpy(rows)
@@ -46,18 +70,18 @@ class Tokens:
         return inputs.clone(memory_format=dense), targets.clone(memory_format=dense)
 
 
-def tokens(source: str | None, *, seq: int, samples: int, vocab: int, seed: int) -> Tokens:
-    """The tokens of `source`: None for the built-in text, a text file (its bytes), or nanoGPT's `.bin`.
+def tokens(source: str | None, *, seq: int, samples: int, vocab: int, seed: int, split: Split = "all") -> Tokens:
+    """The tokens of `source`: None for the built-in text, a text file (its bytes), or nanoGPT's `.bin`, or its folder.
+    Of a split, those that it has (`bench.data.splits`).
 
     Raises: UsageError where the file will not do, or holds no sample of `seq` tokens and its targets.
     """
+    part = splits.tokens(source, split)
     ids: Ids
-    if source is None:
-        name = files.BUILT_IN_NAME
+    if part.path is None:
         ids = np.frombuffer(files.built_in_text(), dtype=np.uint8)
     else:
-        name = source
-        path = files.text(source)
-        ids = np.memmap(path, dtype=files.NANOGPT_DTYPE if files.is_tokens(path) else np.uint8, mode="r")
-    files.require_length(name, len(ids), seq)
-    return Tokens(name=name, ids=ids, seq=seq, samples=samples, vocab=vocab, seed=seed)
+        ids = np.memmap(part.path, dtype=nanogpt.DTYPE if nanogpt.is_tokens(part.path) else np.uint8, mode="r")
+    ids = ids[part.start : part.stop]
+    files.require_length(part.name, len(ids), seq)
+    return Tokens(name=part.name, ids=ids, seq=seq, samples=samples, vocab=vocab, seed=seed)

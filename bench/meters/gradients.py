@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Gradients = Mapping[str, Tensor | None]
 """Gradient by parameter name; None where autograd reached the parameter with none."""
+Pair = tuple[Tensor, Tensor]
+"""A parameter's gradient and its reference."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class GradientReading:
     gradient_block: int | None = None
     """The highest block with a parameter whose gradient is not `torch.equal` to the reference's, as `reconstruction`
     numbers blocks: what lies above it is right. None where there is none."""
+    by_block: Mapping[int, float | None] = field(default_factory=dict)
+    """The same error over the parameters of one block, by its number; None where it is not finite, or there is nothing
+    to relate it to. Empty where there is no reference."""
 
 
 class Lasts(Watcher):
@@ -122,6 +127,10 @@ def compare_gradients(
         for name, theirs in reference.items()
         if theirs is not None and (ours := gradients[name]) is not None
     }
+    return replace(_compare_pairs(pairs, blocks), by_block=_by_block(pairs, blocks or {}))
+
+
+def _compare_pairs(pairs: Mapping[str, Pair], blocks: Mapping[str, int] | None) -> GradientReading:
     broken = [name for name, pair in pairs.items() if not all(bool(grad.isfinite().all()) for grad in pair)]
     if broken:
         some = f"{len(broken)} of {len(pairs)} parameters, the first {broken[0]}"
@@ -133,11 +142,28 @@ def compare_gradients(
     message = None
     if blocks is not None and highest is None:
         message = f"only gradients of no block differ, {len(unequal)} of them, the first {unequal[0]}"
-    error = _norm(ours.double() - theirs.double() for ours, theirs in pairs.values())
-    scale = _norm(theirs.double() for _, theirs in pairs.values())
-    if scale == 0.0:
+    error = _relative(pairs.values())
+    if error is None:
         return GradientReading(None, "the reference gradients are all 0, so there is no relative error", highest)
-    return GradientReading(error / scale, message, highest)
+    return GradientReading(error, message, highest)
+
+
+def _by_block(pairs: Mapping[str, Pair], blocks: Mapping[str, int]) -> dict[int, float | None]:
+    held: dict[int, list[Pair]] = {}
+    for name, pair in pairs.items():
+        if name in blocks:
+            held.setdefault(blocks[name], []).append(pair)
+    return {block: _relative(of) for block, of in sorted(held.items())}
+
+
+def _relative(pairs: Collection[Pair]) -> float | None:
+    """||g − r|| / ||r|| over all pairs of g and r; 0.0 exactly where each is `torch.equal`, None where there is no
+    finite one."""
+    if all(torch.equal(*pair) and bool(pair[1].isfinite().all()) for pair in pairs):
+        return 0.0
+    scale = _norm(theirs.double() for _, theirs in pairs)
+    error = _norm(ours.double() - theirs.double() for ours, theirs in pairs)
+    return error / scale if scale and math.isfinite(scale) and math.isfinite(error) else None
 
 
 def _norm(tensors: Iterable[Tensor]) -> float:

@@ -40,7 +40,7 @@ class LossReading:
     stream_dtype: str | None
     """Number format of x under the method, such as `float32`; None where no block was called."""
     stream_elements: int | None
-    """Elements of x where it enters the first block, in the first forward."""
+    """Elements of x as blocks are given it, in the first forward; their mean where stages have x of several sizes."""
     blocks: int
     headroom: Headroom | None
     """Of the forward that came closest to its end; None for a method that does not quantise."""
@@ -49,17 +49,25 @@ class LossReading:
 
 
 class Glance(Watcher):
-    """A watcher that remembers what the stream is like where it enters the first block, and passes its steps on."""
+    """A watcher that remembers what the stream is like in the first forward it sees, and passes its steps on."""
 
     dtype: str | None = None
-    elements: int | None = None
 
     def __init__(self, rounding: Rounding | None = None) -> None:
         self._rounding = rounding
+        self._sizes: list[int] = []
+        """Of x, as each block of the first forward was given it."""
+
+    @property
+    def elements(self) -> int | None:
+        """Of x, on average over the blocks; None where none was called."""
+        return round(sum(self._sizes) / len(self._sizes)) if self._sizes else None
 
     def forwarded(self, call: int, x: Tensor) -> None:
         if self.dtype is None:
-            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+            self.dtype = str(x.dtype).removeprefix("torch.")
+        if call == len(self._sizes):  # a second forward begins at 0 again
+            self._sizes.append(x.numel())
 
     def stepped(self, call: int, step: Step) -> None:
         if self._rounding is not None:

@@ -9,8 +9,14 @@ from __future__ import annotations
 from reports.figures.by_axis import memory_axis, memory_depth
 from reports.figures.by_bits import error_bits
 from reports.figures.by_block import fig1
+from reports.figures.by_gamma import gamma, gamma_inference
+from reports.figures.by_gradient import drift
 from reports.figures.by_limit import frontier, limit
+from reports.figures.by_look import drift_blocks, fig1_trained
+from reports.figures.by_memory import accuracy_memory
 from reports.figures.by_part import memory_parts
+from reports.figures.by_precision import bits
+from reports.figures.by_step import curves
 from reports.figures.front import pareto
 from reports.figures.output import (
     DEFAULT_FORMATS,
@@ -37,10 +43,18 @@ __all__ = [
     "Drawing",
     "Drawn",
     "Plot",
+    "accuracy_memory",
     "available",
+    "bits",
+    "curves",
+    "drift",
+    "drift_blocks",
     "error_bits",
     "fig1",
+    "fig1_trained",
     "frontier",
+    "gamma",
+    "gamma_inference",
     "limit",
     "memory_axis",
     "memory_depth",

@@ -12,7 +12,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from bench.case import METHOD_AXES
 from reports import settings, units
 from reports.figures import select, style, zero
 from reports.figures.labels import EndLabel, label_ends, mark_missing, name_setting
@@ -200,7 +199,7 @@ def _label(row: Row, points: Sequence[Row]) -> str:
     """The method, its inverse, and what tells this l and γ from the others of the method."""
     method = row["method"]
     others = [point for point in points if point["method"] == method]
-    told = [axis for axis in METHOD_AXES[1:] if len({point[axis] for point in others}) > 1]
+    told = [axis for axis in tuple(select.VERSION)[1:] if len({point[axis] for point in others}) > 1]
     parts = (_INVERSES.get(method), *(f"{settings.name_of(axis)}={row[axis]}" for axis in told))
     said = ", ".join(part for part in parts if part)
     return f"{method}\n{said}" if said else method

@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter
 from bench import parts
 from bench.parts import PartName
 from reports import breakdown, units
+from reports.arms import as_cases
 from reports.figures import select, style
 from reports.settings import Row
 
@@ -75,8 +76,9 @@ def plot(view: select.View) -> select.Plot:
     """What `memory_parts` shows: a row a bar, that is, a figure (`activation_bytes`, `peak_bytes`) of a method, its
     bytes, and a column for each part that occurs, of which they are the sum.
 
-    A case that failed is a row with its status and no bytes. Without parts there are no rows."""
-    chosen = _chosen(view.rows)
+    A case that failed is a row with its status and no bytes. Without parts there are no rows. Of what was trained, arms
+    are in the place of methods."""
+    chosen = _chosen(view.rows) or _chosen(as_cases(view.arms))
     return select.plot(_numbers(chosen), view, chosen, breakdown.has_parts)
 
 

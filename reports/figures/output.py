@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,24 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bench.errors import BenchError, UsageError
 from reports import units
-from reports.figures import by_axis, by_bits, by_block, by_limit, by_part, front, rate, style, tradeoff
+from reports.figures import (
+    by_axis,
+    by_bits,
+    by_block,
+    by_gamma,
+    by_gradient,
+    by_limit,
+    by_look,
+    by_memory,
+    by_part,
+    by_precision,
+    by_step,
+    front,
+    rate,
+    style,
+    stylesheet,
+    tradeoff,
+)
 from reports.figures.select import Plot, View
 
 FORMATS = ("png", "svg", "pdf")
@@ -62,6 +78,14 @@ def _memory(axis: str, draw: Callable[[Plot, Axes | None], Axes] | None = None) 
     )
 
 
+def _look(name: str) -> Drawing:
+    return Drawing(
+        lambda view: by_look.plot(view, name),
+        lambda chosen, ax: by_look.draw(chosen, ax, name=name),
+        by_look.needs(name),
+    )
+
+
 FIGURES: Mapping[str, Drawing] = {
     "fig1": Drawing(by_block.plot, by_block.draw, by_block.NEEDS),
     "memory-depth": _memory("depth", by_axis.draw_depth),
@@ -74,6 +98,14 @@ FIGURES: Mapping[str, Drawing] = {
     "frontier": Drawing(by_limit.plot_largest, by_limit.draw_largest, by_limit.NEEDS, by_limit.size),
     "limit": Drawing(by_limit.plot_limit, by_limit.draw_limit, by_limit.NEEDS),
     "error-bits": Drawing(by_bits.plot, by_bits.draw, by_bits.NEEDS),
+    "curves": Drawing(by_step.plot, by_step.draw, by_step.NEEDS, by_step.size),
+    "accuracy-memory": Drawing(by_memory.plot, by_memory.draw, by_memory.NEEDS),
+    "fig1-trained": _look("reconstruction_error"),
+    "drift": Drawing(by_gradient.plot, by_gradient.draw, by_gradient.NEEDS, by_gradient.size),
+    "drift-blocks": _look("gradient_error"),
+    "bits": Drawing(by_precision.plot, by_precision.draw, by_precision.NEEDS, by_precision.size),
+    "gamma": Drawing(by_gamma.plot, by_gamma.draw, by_gamma.NEEDS),
+    "gamma-inference": Drawing(by_gamma.plot_fixed, by_gamma.draw_fixed, by_gamma.NEEDS_FIXED),
 }
 """The figures by the names of the command line."""
 
@@ -171,7 +203,7 @@ def _saved(
     style_file: Path | None,
 ) -> list[Path]:
     drawing = _known(name)
-    sheet = _sheet(style_file) if style_file is not None else {}
+    sheet = stylesheet.read(style_file) if style_file is not None else {}
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
         figure = _drawn(drawing, plot, size or sheet.get("figure.figsize", drawing.size(plot)))
         paths = [directory / f"{name}.{format_}" for format_ in formats]
@@ -242,34 +274,3 @@ def _lay_out(figure: Figure, format_: str) -> None:
     figure.dpi = _POINTS_AN_INCH if format_ in _VECTORS else before if wanted == "figure" else wanted
     ConstrainedLayoutEngine().execute(figure)
     figure.dpi = before
-
-
-def _sheet(path: Path) -> dict[Any, Any]:
-    """The settings of a style sheet. Matplotlib only logs what it does not know: here that is an error."""
-    if not path.is_file():
-        raise UsageError(f"style {str(path)!r}: no such file; give a matplotlib style sheet (.mplstyle)")
-    logger, complaints = logging.getLogger("matplotlib"), _Complaints(logging.WARNING)
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(complaints)
-    try:
-        found = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
-    except (OSError, ValueError) as error:
-        complaints.said.append(str(error))
-    finally:
-        logger.removeHandler(complaints)
-        logger.propagate = propagated
-    if complaints.said:
-        reason = " ".join(complaints.said[0].split())
-        raise UsageError(f"style {str(path)!r}: {reason}; give a matplotlib style sheet (.mplstyle)")
-    return found
-
-
-class _Complaints(logging.Handler):
-    """Keeps the messages of a logger."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())

@@ -13,6 +13,7 @@ from bench import gamma
 from bench.case import METHOD_AXES, WHOLE
 from bench.errors import UsageError
 from reports import settings
+from reports.arms import Arm, arms, tasks
 from reports.frame import AXES
 from reports.frame import rows as rows_of
 from reports.settings import Row
@@ -21,8 +22,8 @@ from reports.verdict import PREFERRED_BITS
 SCALES = ("depth", "width", "seq", "batch")
 """The axes along which a figure may run."""
 _WORDS = ("method", "gamma")
-VERSION: Mapping[str, str] = {axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES}
-"""The columns that begin the plotted numbers of a line."""
+VERSION: Mapping[str, str] = {axis: "string" if axis in _WORDS else "Int64" for axis in METHOD_AXES if axis != "arm"}
+"""The columns that begin the plotted numbers of a line. Arms have figures of their own."""
 CUTS = tuple(axis for axis in METHOD_AXES if axis in WHOLE)
 """Of the method's own axes, those that cut its work into parts."""
 _POINT_AXES = tuple(axis for axis in AXES if axis not in (*METHOD_AXES, "seed"))
@@ -37,7 +38,17 @@ class View:
     Rows of one point are equal in all axes but the method, its own and the seed, which tell no setting from another."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self.rows: Sequence[Row] = rows_of(frame)
+        found = rows_of(frame)
+        self.rows: Sequence[Row] = [row for row in found if row["experiment"] is None]
+        """Those of cases that were measured, and not trained."""
+        groups = tasks(arms(found))
+        self.arms: Sequence[Arm] = max(groups, key=len, default=[])
+        """Those of a training run that have the same to learn: of several tasks, those of the one with the most."""
+        chosen, every = (
+            [row for arm in some for row in arm.rows] for some in (self.arms, [a for g in groups for a in g])
+        )
+        self.task = settings.picked(chosen, every) if len(groups) > 1 else ""
+        """Which of several tasks that is, in words."""
         self.points: dict[tuple[Any, ...], list[Row]] = {}
         for row in self.rows:
             self.points.setdefault(_POINT(row), []).append(row)

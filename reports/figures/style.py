@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,8 @@ from bench import resolve
 
 COLUMN = (3.25, 2.2)
 """Inches: one column of a two-column page."""
+PAGE = (6.75, 2.3)
+"""Inches: both of them."""
 
 HOUSE: Mapping[Any, Any] = {
     "font.family": "sans-serif",
@@ -65,7 +67,8 @@ class Look:
 
     color: str
     marker: str
-    line: str | tuple[int, tuple[float, ...]]
+    line: Any
+    """As matplotlib takes it: a name, or an offset and lengths of dashes and gaps."""
 
     @property
     def ink(self) -> str:
@@ -101,6 +104,10 @@ _OTHERS = (
     Look(_PURPLE, ">", "-"),
     Look(_GREY, "p", (0, (4, 1.5))),
 )
+_VARIANTS = 3
+"""Arms of one method that have looks of their own, at most."""
+_RAMP = "viridis"
+_MARKERS = "osv^Dph<>"
 
 
 def ink(color: str) -> str:
@@ -119,6 +126,28 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     free = {name: _OTHERS[number % len(_OTHERS)] for number, name in enumerate(others)}
     known = {name: _LOOKS[name] for name in resolve.names() if name in found & _LOOKS.keys()}
     return known | free
+
+
+def arm_looks(arms: Sequence[tuple[str, str]]) -> dict[str, Look]:
+    """The look of each arm, given by its name and its method. The first of a method has the method's; the others have
+    looks of their own, and of a long sweep all are of one ramp of colours."""
+    own = looks(method for _, method in arms)
+    found: dict[str, Look] = {}
+    for method in own:
+        names = [name for name, other in arms if other == method]
+        if len(names) > _VARIANTS:
+            found |= {name: ramp(place / (len(names) - 1), place) for place, name in enumerate(names)}
+            continue
+        taken = {look.color for look in (*own.values(), *found.values())}
+        free = [look for look in _OTHERS + tuple(_LOOKS.values()) if look.color not in taken] or list(_OTHERS)
+        found[names[0]] = own[method]
+        found |= {name: free[place % len(free)] for place, name in enumerate(names[1:])}
+    return {name: found[name] for name, _ in arms}
+
+
+def ramp(place: float, number: int = 0) -> Look:
+    """The look at a place from 0 to 1 of a ramp from dark to light, which print in grey keeps in order."""
+    return Look(to_hex(matplotlib.colormaps[_RAMP](0.05 + 0.8 * place)), _MARKERS[number % len(_MARKERS)], "-")
 
 
 @contextmanager

@@ -16,10 +16,11 @@ from markupsafe import Markup, escape
 
 from bench.errors import BenchError
 from reports import captions, figures, units
+from reports.arms import arms
 from reports.contents import sheets
-from reports.figures.style import looks
+from reports.figures.style import arm_looks, looks
 from reports.frame import rows_kept
-from reports.html import facts, grid
+from reports.html import facts, grid, trained_cards
 from reports.html.cards import cards
 from reports.html.drawings import Styles, inline
 from reports.html.grid import Grid
@@ -29,6 +30,8 @@ from reports.verdict import verdict
 
 _LOADER: Final = jinja2.PackageLoader("reports.html", "templates")
 
+_WIDE: Final = 2.0
+
 
 @dataclass(frozen=True)
 class _Figure:
@@ -37,6 +40,8 @@ class _Figure:
     drawing: Markup | None
     """None where it could not be drawn; the caption says why."""
     numbers: Grid
+    wide: bool = False
+    """Whether it is of several panels, and takes the whole width of the page."""
 
 
 def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
@@ -49,7 +54,9 @@ def page(frame: pd.DataFrame, run: Mapping[str, Any], directory: str) -> str:
 def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], directory: str) -> str:
     styles = Styles()
     drawn = _figures(frame, styles)
-    bars = {name: styles.name(f"fill: {look.color.lower()}") for name, look in looks(_methods(found)).items()}
+    trained = arms(found)
+    drawn_as = arm_looks([(arm.name, arm.method) for arm in trained]) if trained else looks(_methods(found))
+    bars = {name: styles.name(f"fill: {look.color.lower()}") for name, look in drawn_as.items()}
     environment = jinja2.Environment(
         loader=_LOADER, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -67,11 +74,12 @@ def _page(frame: pd.DataFrame, found: Sequence[Row], run: Mapping[str, Any], dir
         software=", ".join(captions.software(run["environment"])),
         counts=_counts(found),
         verdict=verdict(frame),
-        cards=cards(found),
+        cards=trained_cards.cards(trained) if trained else cards(found),
         bars=bars,
         tables=[grid.cut(sheet) for sheet in sheets(frame, grid.TABLE_ROWS)],
         figures=drawn,
         failed=grid.failed(found),
+        again="--resume" if trained else "--rerun failed",
         meanings=_meanings(found),
         environment=facts.environment(run["environment"]),
         starts=facts.starts(run),
@@ -94,7 +102,8 @@ def _figures(frame: pd.DataFrame, styles: Styles) -> list[_Figure]:
             drawn.append(_Figure(name, f"{caption} It is not drawn: {error}", None, numbers))
             continue
         element = inline(svg, f"{name}-", name, f"{caption} Its numbers are in a table below.", styles)
-        drawn.append(_Figure(name, caption, Markup(element), numbers))
+        width, height = figures.FIGURES[name].size(plot)
+        drawn.append(_Figure(name, caption, Markup(element), numbers, wide=width > _WIDE * height))
     return drawn
 
 
