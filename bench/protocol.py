@@ -13,7 +13,7 @@ from bench.case import Plan
 from bench.curves import Point
 from bench.record import Status
 
-Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "predict", "fit", "train"]
+Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "train", "predict", "fit"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,10 +23,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     each member in turn; memory only for a member that is alone, since it takes a fresh process. `examine`: what
     the doctor asks of one member, answered with the fields of `bench.examination.Examination`. `stacks`: what is alive
     at the peaks of one member, answered with the fields of `bench.stacks.Stacks`. `probe`: the memory of one member and
-    nothing else. `confirm`: whether it stays within `step_limit` over a number of training steps. `predict`: the memory
+    nothing else. `confirm`: whether it stays within `step_limit` over a number of training steps. `train`: one member
+    of an experiment, to the end of its recipe, with curves and checkpoints in `directory`. `predict`: the memory
     of each member, without running it at size. `fit`: how deep and how large a batch each could be within
-    `limit_bytes`, answered with the fields of `bench.fit.Fit`. `train`: one member of an experiment, to the end of its
-    recipe, with curves and checkpoints in `directory`.
+    `limit_bytes`, answered with the fields of `bench.fit.Fit`.
     """
 
     kind: Kind
