@@ -129,6 +129,11 @@ def _metrics(found: Sequence[Arm]) -> list[Metric]:
             Metric(Column("vs", "first"), ratio, lambda value: cell(units.ratio(value), value)),
         ]
 
+    def time_ratio(arm: Arm) -> float | None:
+        first = reference(found, arm)
+        ours, theirs = (None if one is None else seconds_a_step(one) for one in (arm, first))
+        return None if ours is None or theirs is None or not theirs.mean else ours.mean / theirs.mean
+
     def time(heading: str, read: Callable[[Arm], Spread | None]) -> Metric:
         known = [one.mean for one in map(read, found) if one is not None]
         short = bool(known) and max(known) < 1
@@ -152,6 +157,7 @@ def _metrics(found: Sequence[Arm]) -> list[Metric]:
         *memory("activ.", "activation_bytes"),
         time("epoch", lambda arm: arm.over_seeds("epoch_seconds")),
         time("step", seconds_a_step),
+        Metric(Column("vs", "first"), time_ratio, lambda value: cell(units.ratio(value), value)),
     ]
 
 

@@ -7,14 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from bench import words
-from bench.curves import Point
-from reports import units, watched
+from reports import units, watched_verdict
 from reports.arms import Arm, Spread, ended, headline, over, reference, usual
 from reports.differences import between
 from reports.seeds import Difference
 from reports.settings import Row
 from reports.trained import PERCENT
-from reports.watched import Series
 
 _PREFERRED: Final = ("bdia", "bdia-unquantised", "bdia-stored", "bdia-naive")
 """Of which method the first sentence speaks, where it was trained to the end."""
@@ -25,7 +23,8 @@ _AT_GAMMA: Final = {"validation_accuracy": "accuracy_at_gamma", "validation_loss
 def verdict(found: Sequence[Arm]) -> str:
     """What there is to say of these arms, sentence after sentence."""
     parts: tuple[Callable[[Sequence[Arm]], str], ...] = (
-        _first, _quantised, _twins, _precision, _sizes, _fixed, _rebuilt, _gradients, _failures
+        _first, _quantised, _twins, _precision, _sizes, _fixed, watched_verdict.rebuilt,
+        watched_verdict.gradients, _failures
     )  # fmt: skip
     said = [sentence for part in parts if (sentence := part(found))]
     return " ".join(said) or "Nothing was trained to the end."
@@ -143,8 +142,10 @@ def _twins(found: Sequence[Arm]) -> str:
         if digests:
             groups.setdefault(digests, []).append(arm.name)
     same = [names for names in groups.values() if len(names) > 1]
-    clauses = [f"{_listed(names)} ended with the same weights, bit for bit, for every seed" for names in same]
-    return _sentence(clauses)
+    clauses = [
+        f"{watched_verdict.listed(names)} ended with the same weights, bit for bit, for every seed" for names in same
+    ]
+    return watched_verdict.sentence(clauses)
 
 
 def _precision(found: Sequence[Arm]) -> str:
@@ -205,58 +206,6 @@ def _fixed(found: Sequence[Arm]) -> str:
     return f"At inference, γ = ±{units.tick(largest)} in place of 0 changes {what} by {said}, whichever sign is worse."
 
 
-def _rebuilt(found: Sequence[Arm]) -> str:
-    """What became of the reconstruction error while training."""
-    clauses, exact = [], []
-    for one in watched.series(found, "reconstruction_error", blocks=True):
-        looks = over(one.points(blocks=True), lambda point: point.step)
-        if _always_exact(one.points(blocks=True)):
-            exact.append(one.label)
-        elif looks:
-            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
-            clauses.append(
-                f"the reconstruction error of {one.label} was {first} at worst at first and {last} at the end"
-            )
-    if exact:
-        clauses.append(f"{_listed(exact)} rebuilt every block bit for bit at every look")
-    return _sentence(clauses)
-
-
-def _gradients(found: Sequence[Arm]) -> str:
-    """What became of the gradients, and of the loss all the while."""
-    clauses, exact = [], []
-    for one in watched.series(found, "gradient_error", blocks=False):
-        looks = over(one.points(blocks=False), lambda point: point.step)
-        if _always_exact(one.points(blocks=False)):
-            exact.append(one.label)
-        elif looks:
-            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
-            clauses.append(
-                f"the gradients of {one.label} were off by {first} at first and {last} at the end{_loss(one)}"
-            )
-    if exact:
-        clauses.append(f"those of {_listed(exact)} were exact at every look")
-    return _sentence(clauses)
-
-
-def _always_exact(points: Sequence[Point]) -> bool:
-    return bool(points) and all(point.value == 0 for point in points)
-
-
-def _loss(one: Series) -> str:
-    """What the loss did as the gradients of the arm that was trained by them went wrong."""
-    losses = (one.arm.curve("validation_loss") or one.arm.curve("train_loss")) if one.own else []
-    if len(losses) < 2:
-        return ""
-    start, end = losses[0][1].mean, losses[-1][1].mean
-    return f", while its loss {'fell' if end < start else 'rose'} from {units.fixed(start, 2)} to {units.fixed(end, 2)}"
-
-
-def _sentence(clauses: Sequence[str]) -> str:
-    said = "; ".join(clauses)
-    return f"{said[0].upper() if said.startswith('th') else said[0]}{said[1:]}." if said else ""
-
-
 def _failures(found: Sequence[Arm]) -> str:
     lost = [end for arm in found for row in arm.rows if (end := ended(row)) != "ok"]
     if not lost:
@@ -292,10 +241,3 @@ def _range(values: Sequence[int]) -> str:
     if len(known) > 2 and known == list(range(known[0], known[-1] + 1)):
         return f"{known[0]} to {known[-1]}"
     return ", ".join(map(str, known))
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) > 3:
-        return words.counted(len(names), "arm")
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last

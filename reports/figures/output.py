@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +34,7 @@ from reports.figures import (
     front,
     rate,
     style,
+    stylesheet,
     tradeoff,
 )
 from reports.figures.select import Plot, View
@@ -203,7 +203,7 @@ def _saved(
     style_file: Path | None,
 ) -> list[Path]:
     drawing = _known(name)
-    sheet = _sheet(style_file) if style_file is not None else {}
+    sheet = stylesheet.read(style_file) if style_file is not None else {}
     with matplotlib.rc_context({**style.HOUSE, **_OUTPUT, **sheet}):
         figure = _drawn(drawing, plot, size or sheet.get("figure.figsize", drawing.size(plot)))
         paths = [directory / f"{name}.{format_}" for format_ in formats]
@@ -274,34 +274,3 @@ def _lay_out(figure: Figure, format_: str) -> None:
     figure.dpi = _POINTS_AN_INCH if format_ in _VECTORS else before if wanted == "figure" else wanted
     ConstrainedLayoutEngine().execute(figure)
     figure.dpi = before
-
-
-def _sheet(path: Path) -> dict[Any, Any]:
-    """The settings of a style sheet. Matplotlib only logs what it does not know: here that is an error."""
-    if not path.is_file():
-        raise UsageError(f"style {str(path)!r}: no such file; give a matplotlib style sheet (.mplstyle)")
-    logger, complaints = logging.getLogger("matplotlib"), _Complaints(logging.WARNING)
-    propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(complaints)
-    try:
-        found = dict(matplotlib.rc_params_from_file(path, use_default_template=False))
-    except (OSError, ValueError) as error:
-        complaints.said.append(str(error))
-    finally:
-        logger.removeHandler(complaints)
-        logger.propagate = propagated
-    if complaints.said:
-        reason = " ".join(complaints.said[0].split())
-        raise UsageError(f"style {str(path)!r}: {reason}; give a matplotlib style sheet (.mplstyle)")
-    return found
-
-
-class _Complaints(logging.Handler):
-    """Keeps the messages of a logger."""
-
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
