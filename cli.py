@@ -364,6 +364,50 @@ def train_command(
     return summary.exit_code
 
 
+@app.command("predict")
+@_with_axes
+def predict_command(
+    context: typer.Context,
+    given: Mapping[str, str],
+    name: Annotated[
+        str, typer.Argument(metavar="SUITE|FILE.toml|RUN", help="A suite, or the directory of a run: its cases.")
+    ] = suite.FIRST,
+    data: Data = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-predicted-TIME unless given.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option("--against", metavar="RUN", help="A run's directory: its measured figures beside.")
+    ] = None,
+    memory: Annotated[
+        limits.Limit | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            parser=limits.parse_memory,
+            help="How deep, and how large a batch, each case could be in it, as in 24GiB.",
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the predictions in --out.")] = False,
+) -> int:
+    """What a suite's cases would hold in memory, without running them at size: on any machine, a CPU will do."""
+    from bench import predict, session
+    from reports.progress import Live
+
+    request = session.Request(suite=name, axes=given, arguments=context.obj, data=data, out=out, resume=resume)
+    measured = predict.measured_in(against, request)
+    prepared = predict.prepare(request).claimed()
+    with Live(sys.stderr, [plan.case for plan in prepared.plans]) as live:
+        summary = prepared.measure(streams.unheard(live), _note)
+
+    from reports import forecast
+
+    forecast.show(summary.records, measured)
+    if memory is not None:
+        forecast.show_fits(predict.fits(prepared, memory, _note), memory.text)
+    return summary.exit_code
+
+
 @app.command("list")
 def list_command() -> int:
     """Suites, experiments, methods and models."""
@@ -400,7 +444,7 @@ def report_command(
     )  # fmt: skip
     from bench import baseline
 
-    run = baseline.load(directory)
+    run = baseline.load(directory, predicted=True)
     _note_all(run.messages)
 
     from reports import report

@@ -242,5 +242,5 @@ def _same_storage(x: Tensor, other: Tensor) -> bool:
         and x.dtype == other.dtype
         and x.stride() == other.stride()
         and x.storage_offset() == other.storage_offset()
-        and x.untyped_storage().data_ptr() == other.untyped_storage().data_ptr()
+        and x.untyped_storage()._cdata == other.untyped_storage()._cdata
     )

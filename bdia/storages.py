@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +31,12 @@ def storages(tensor: Tensor) -> Iterator[torch.UntypedStorage]:
     else:
         try:
             storage = tensor.untyped_storage()
-            storage.data_ptr()
-        except (RuntimeError, NotImplementedError):  # mkldnn's, fake tensors
+            address(storage)
+        except (RuntimeError, NotImplementedError):  # mkldnn's
             return
         yield storage
+
+
+def address(storage: torch.UntypedStorage) -> int:
+    """Where a storage lies. Of one that lies nowhere, a fake tensor's, what tells it from others that are alive."""
+    return cast("int", storage._cdata) if storage.device.type == "meta" else storage.data_ptr()

@@ -109,10 +109,11 @@ class Update:
     """Environments in the file beside this one, which are left as they are."""
 
 
-def load(directory: Path) -> StoredRun:
-    """The run in `directory`.
+def load(directory: Path, *, predicted: bool = False) -> StoredRun:
+    """The run in `directory`; with `predicted` also one whose figures are.
 
-    Raises: UsageError where there is none, or not all of it; NothingMeasuredError where it holds no record.
+    Raises: UsageError where there is none, or not all of it; NothingMeasuredError where it holds no record;
+    BaselineError for figures that are predicted, where measured ones are meant.
     """
     if directory.exists() and not directory.is_dir() and directory.name != store.RESULTS:
         where = f"here {directory.parent}" if directory.name == store.RUN else f"the folder with its {store.RESULTS}"
@@ -120,6 +121,10 @@ def load(directory: Path) -> StoredRun:
     stored, run = store.read(directory), store.read_run(directory)
     if run is None:
         raise UsageError(f"{directory}: no {store.RUN} there, so what it ran on is not known; give a run's --out")
+    if not predicted and (run.predicted or any(record.predicted for record in stored.records)):
+        raise BaselineError(
+            f"{directory} holds what was predicted, and nothing measured: see both by predict SUITE --against RUN"
+        )
     if not stored.records:
         raise NothingMeasuredError(f"{directory} holds no record yet: go on with it by run --out DIR --resume")
     try:

@@ -61,7 +61,12 @@ def work(line: bytes) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     for member, plan in enumerate(job.members):
         tell(Started(member))
-        if job.kind == "confirm":
+        if job.kind in ("predict", "fit"):
+            from bench import predicting  # what it imports, no measurement needs
+
+            limit = job.limit_bytes
+            tell(predicting.predict(member, plan) if limit is None else predicting.largest(member, plan, limit))
+        elif job.kind == "confirm":
             tell(_confirm(plan, job.step_limit))
         elif job.kind == "train":
             tell(_train(member, plan, job, tell))

@@ -27,7 +27,7 @@ class Limit:
 
 
 def parse(text: str, option: str = OPTION) -> Limit:
-    """The limit that a text such as `4GiB` means.
+    """The limit that a text such as `4GiB` means, given by `option`.
 
     Raises: UsageError for any other text.
     """

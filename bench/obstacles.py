@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from bdia.methods import Method
 from bench import gamma, models, peers
@@ -58,3 +60,12 @@ def _parts(case: Case) -> Obstacle | None:
         reason = f"{of} has {tokens} tokens" if case.accumulate == 1 else f"{of} has {tokens} tokens in each"
         return Obstacle("loss_chunks", f"loss_chunks {chunks}: {reason}; take --loss-chunks {tokens} or fewer")
     return None
+
+
+def smallest(method: Method, case: Case, axis: Literal["depth", "batch"]) -> int:
+    """The smallest value of `axis` with which `case`, in whose way nothing stands, can be: a batch of as many samples
+    as it is cut into parts, as many blocks as are kept."""
+    sizes = range(1, getattr(case, axis) or 1)
+    return next(
+        (size for size in sizes if find(method, msgspec.structs.replace(case, **{axis: size})) is None), sizes.stop
+    )

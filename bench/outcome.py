@@ -18,7 +18,7 @@ from bench.supervise import End
 MEASURED: Final = (
     frozenset(Record.__struct_fields__)
     - frozenset(Case.__struct_fields__)
-    - {"schema_version", "suite", "fingerprint", "code", "status", "message", "threads", "verify"}
+    - {"schema_version", "suite", "fingerprint", "code", "status", "message", "threads", "verify", "predicted"}
     - {"limit_bytes", "frontier_over", "frontier_step", "experiment", "recipe"}
 )
 """The fields of a record that a child may fill in."""
@@ -63,8 +63,9 @@ def of_end(end: End, measured: Measured | None = None) -> Outcome:
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
-    """The outcome that a record's status and message are taken from: the gravest, of several the first."""
-    return min(outcomes, key=lambda outcome: _WEIGHT.index(outcome.status))
+    """The outcome that a record's status and message are taken from: the gravest, of several the first that says
+    anything."""
+    return min(outcomes, key=lambda outcome: (_WEIGHT.index(outcome.status), outcome.message is None))
 
 
 def _check(fields: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from bench.case import Plan
 from bench.curves import Point
 from bench.record import Status
 
-Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "train"]
+Kind = Literal["time", "measure", "examine", "stacks", "probe", "confirm", "train", "predict", "fit"]
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +24,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     the doctor asks of one member, answered with the fields of `bench.examination.Examination`. `stacks`: what is alive
     at the peaks of one member, answered with the fields of `bench.stacks.Stacks`. `probe`: the memory of one member and
     nothing else. `confirm`: whether it stays within `step_limit` over a number of training steps. `train`: one member
-    of an experiment, to the end of its recipe, with curves and checkpoints in `directory`.
+    of an experiment, to the end of its recipe, with curves and checkpoints in `directory`. `predict`: the memory
+    of each member, without running it at size. `fit`: how deep and how large a batch each could be within
+    `limit_bytes`, answered with the fields of `bench.fit.Fit`.
     """
 
     kind: Kind
@@ -34,6 +36,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     memory_limit: int | None = None
     """Bytes of private memory that the child may have."""
+    limit_bytes: int | None = None
+    """What is to be fitted into."""
     card_limit: int | None = None
     """Bytes of a CUDA card's memory that the child may have."""
     step_limit: int | None = None

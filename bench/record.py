@@ -44,6 +44,9 @@ class Record(Case, frozen=True, kw_only=True):
     """Digest of the sources of `bdia` and `bench` that measured it; None in records from before it was kept."""
     status: Status = "ok"
     message: str | None = None
+    predicted: bool = False
+    """Nothing of it was measured: its bytes are those that the case would hold, counted on fake tensors unless the
+    message says otherwise."""
     verify: bool = False
     """Every rebuilt activation was checked, and what that costs is in the figures."""
 

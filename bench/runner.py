@@ -48,6 +48,8 @@ class Settings:
     """Whether cases larger than one that ran out of memory are left out."""
     memory_limit: Limit | None = None
     """What each child may have."""
+    predicted: bool = False
+    """Predict what would be measured."""
     worker: Path = supervise.WORKER
 
 
@@ -113,6 +115,9 @@ class _Run:
         todo = [plan for plan in group if plan not in self._stored]
         if self._settings.skip:
             self._left.update((plan, skipping.left_out(plan, self._ran_out)) for plan in todo)
+        if self._settings.predicted:
+            found = [plan for plan in todo if self._asked(plan)]
+            return [self._job("predict", found)] if found else []
         jobs = []
         if any("throughput" in self._asked(plan) for plan in todo):
             jobs.append(self._job("time", [plan for plan in group if self._is_timed(plan)]))
@@ -200,6 +205,7 @@ class _Run:
         values.update(
             suite=self._settings.suite, fingerprint=self._prints[plan], code=self._code[:16], status=gravest.status,
             message=message, threads=self._settings.threads, verify=plan.verify,
+            predicted=self._settings.predicted,
         )  # fmt: skip
         record = self._store.append(msgspec.convert(values, Record))
         self._done[plan] = record

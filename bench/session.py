@@ -66,6 +66,8 @@ class Request:
     skip: bool = True
     """Whether cases larger than one that ran out of memory are left out."""
     memory_limit: Limit | None = None
+    predicted: bool = False
+    """Predict what would be measured, of memory."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Session:
             suite=self.suite.name, title=self.suite.title, question=self.suite.question, expect=self.suite.expect,
             started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), arguments=list(self.request.arguments),
             environment=msgspec.to_builtins(self.environment), tolerance=dict(self.suite.tolerance),
-            planned=starts.planned(plan.case for plan in self.plans),
+            planned=starts.planned(plan.case for plan in self.plans), predicted=self.request.predicted,
         )  # fmt: skip
 
     def _settings(self) -> runner.Settings:
@@ -126,12 +128,13 @@ class Session:
             suite=self.suite.name,
             rounds=self.request.rounds or self.suite.rounds,
             warmup=self.request.warmup or self.suite.warmup,
-            environment=basis(self.environment),
+            environment=f"{'predicted ' * self.request.predicted}{basis(self.environment)}",
             timeout_seconds=self.request.timeout_seconds,
             threads=THREADS,
             rerun=cast("Rerun", self.request.rerun or "none"),
             skip=self.request.skip,
             memory_limit=self.request.memory_limit,
+            predicted=self.request.predicted,
         )
 
 
@@ -171,7 +174,7 @@ def prepare(request: Request) -> Session:
 
 
 @contextmanager
-def preparing() -> Iterator[None]:
+def preparing(so_far: str = "nothing was measured yet") -> Iterator[None]:
     """Inside, an interruption says that there is nothing yet to go on with.
 
     Raises: RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
@@ -180,7 +183,7 @@ def preparing() -> Iterator[None]:
         with signals.heeded():
             yield
     except KeyboardInterrupt as interrupt:
-        raise RunInterruptedError(interrupt, "nothing was measured yet; give the same command again") from None
+        raise RunInterruptedError(interrupt, f"{so_far}; give the same command again") from None
 
 
 def parsed(given: Mapping[str, str]) -> tuple[dict[str, tuple[AxisValue, ...]], probe.Asked]:

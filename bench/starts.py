@@ -38,6 +38,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     resumed: list[Resumption] = []
     planned: list[str] = []
     """As long as a start has not come to its end: the cases that it was to measure, as `Case.text` has them."""
+    predicted: bool = False
+    """Nothing was measured: what its records hold is predicted."""
     tolerance: dict[str, str] = {}
     """What the suite said of how far its figures may lie from a baseline, as `bench.tolerance` reads it."""
 

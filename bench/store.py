@@ -261,6 +261,12 @@ def _earlier(directory: Path, run: Run, resume: bool) -> Run | None:
     earlier = read_run(directory)
     if earlier is None and (directory / RESULTS).stat().st_size == 0:
         return None
+    if earlier is not None and earlier.predicted != run.predicted:
+        kinds = ("measured", "predicted")
+        raise UsageError(
+            f"--out {str(directory)!r} holds a run that is {kinds[earlier.predicted]}, and this one is "
+            f"{kinds[run.predicted]}: what is measured and what is predicted go to directories of their own"
+        )
     if not resume:
         raise UsageError(
             f"--out {str(directory)!r} holds another run; go on with it by --resume, or give another --out"

@@ -40,6 +40,8 @@ WAITING: Final[Mapping[Kind, Mapping[str, str]]] = {
     "measure": {"OMP_WAIT_POLICY": "passive"},
     "examine": {"OMP_WAIT_POLICY": "passive"},
     "stacks": {"OMP_WAIT_POLICY": "passive"},
+    "predict": {"OMP_WAIT_POLICY": "passive"},
+    "fit": {"OMP_WAIT_POLICY": "passive"},
     "probe": {"OMP_WAIT_POLICY": "passive"},
     "confirm": {"OMP_WAIT_POLICY": "passive"},
 }

@@ -155,7 +155,7 @@ def provenance(run: Mapping[str, Any]) -> str:
     """Hardware, versions, commit and command, as far as `run.json` tells them."""
     environment: Mapping[str, Any] = run.get("environment") or {}
     sentences = [
-        _sentence("Measured on", hardware(environment)),
+        _sentence("Predicted on" if run.get("predicted") else "Measured on", hardware(environment)),
         _sentence("Software:", software(environment)),
         _sentence("Command:", [shlex.join(["bdia-bench", *run["arguments"]])] if run.get("arguments") else []),
     ]

@@ -47,11 +47,12 @@ class Main:
         if not metrics:
             return None
         notes = Notes()
+        mixed = len({bool(row["predicted"]) for row in self.kept.shown}) > 1
         lines: list[Line] = []
         point: tuple[Any, ...] | None = None
         for row in self.kept.shown:
             values = [metric.cell(row) for metric in metrics]
-            method = _with_status(row, metrics, values, notes)
+            method = _with_status(row, metrics, values, notes, mixed=mixed)
             cells = [axis_cell(row, axis) for axis in self.names]
             cells += [method, *(axis_cell(row, axis) for axis in self.tail), *values]
             before, point = point, tuple(row[axis] for axis in self.names)
@@ -149,13 +150,14 @@ def _metrics(rows: Sequence[Row]) -> list[Metric]:
     ]
 
 
-def _with_status(row: Row, metrics: Sequence[Metric], values: list[Cell], notes: Notes) -> Cell:
+def _with_status(row: Row, metrics: Sequence[Metric], values: list[Cell], notes: Notes, *, mixed: bool) -> Cell:
     """Puts a failed row's status into the first empty cell of `values`, and makes the cell of its method.
 
-    That cell takes the status where no other is empty, and the mark of what a case said that ended well."""
+    That cell takes the status where no other is empty, and the mark of what a case said that ended well. Where
+    predicted cases stand among measured ones (`mixed`), it says which they are."""
     mark = notes.mark(row)
     if row["status"] == "ok":
-        return Cell(f"{row['method']} {mark}".rstrip())
+        return Cell(" ".join(filter(None, (row["method"], "(predicted)" if mixed and row["predicted"] else "", mark))))
     status = f"{row['status']} {mark}".rstrip()
     for index, metric in enumerate(metrics):
         if not metric.measured(row):

@@ -91,8 +91,9 @@ class Live(AbstractContextManager["Live"]):
     def _doing(self, event: JobStarted) -> str:
         """What the child is at: a case, or several that differ in method, l and γ only."""
         one = self._name(event.cases[0])
-        if event.kind == "measure":
-            return f"measuring {one}" if len(event.cases) == 1 else f"measuring {len(event.cases)} cases from {one} on"
+        if event.kind != "time":
+            doing = "predicting" if event.kind == "predict" else "measuring"
+            return f"{doing} {one}" if len(event.cases) == 1 else f"{doing} {len(event.cases)} cases from {one} on"
         point = one.removeprefix(event.cases[0].method).strip()
         return f"timing {len(event.cases)} cases side by side{', ' if point else ''}{point}"
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench import curves
+from bench import curves, predict
 from bench.baseline import StoredRun
 from bench.curves import Point
 from bench.record import Record
-from reports import captions, excerpt, page
+from reports import captions, excerpt, forecast, page
 from reports.frame import frame, rows_kept
 from reports.request import Request
 from reports.verdict import verdict
@@ -71,6 +71,8 @@ def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -
     elif request.figure is None:
         words = captions.caption(found, run.about) if request.caption else None
         page.show(found, request.format or "table", words or _said(request, found), excerpt.limit(request.rows))
+        if request.format in (None, "table"):
+            forecast.show_fits(predict.read_fits(request.directory))
     if request.draws:
         _draw(request, found, run, note)
 

@@ -59,13 +59,15 @@ def values(row: Row, axes: Iterable[str]) -> list[str]:
 
 def sentence(rows: Sequence[Row]) -> str:
     """What holds for every row, as a line above a table: `gpt · depth 12 · width 256 · … · fp32 · cpu`. Some things
-    go without saying; that what is rebuilt was verified does not, as it has a cost."""
+    go without saying; that what is rebuilt was verified does not, as it has a cost, nor that figures are
+    predicted."""
     held = constants(rows)
     for axis, value in _UNSAID.items():
         if held.get(axis) == value:
             del held[axis]
     verified = ["verified"] if any(row.get("verify") for row in rows) else []
-    return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified])
+    predicted = ["predicted"] if any(row.get("predicted") for row in rows) else []
+    return " · ".join([*(_phrase(axis, value) for axis, value in held.items()), *verified, *predicted])
 
 
 def fixed(rows: Sequence[Row]) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ def verdict(frame: pd.DataFrame) -> str:
     if probes := frontier.probes(found):
         return frontier_verdict.verdict(frontier.largests(found), probes)
     clauses = [clause for clause in (_main_clause(found), _beyond_range(found), _failures(found)) if clause]
-    return _capitalised("; ".join(clauses)) + "."
+    said = "; ".join(clauses) + "."
+    return f"Predicted: {said}" if any(row["predicted"] for row in found) else _capitalised(said)
 
 
 def subject_of(found: Sequence[Row]) -> Row | None:

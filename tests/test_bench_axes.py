@@ -94,8 +94,8 @@ def test_a_typed_value_must_be_of_the_axis(value: object) -> None:
 
 
 def test_every_axis_is_a_field_of_the_case() -> None:
-    """The table's names are `Case`'s fields, all but the path of the data."""
-    assert set(axes.NAMES) == set(Case.__struct_fields__) - {"data"}
+    """The table's names are `Case`'s fields, all but the path of the data and the arm of an experiment."""
+    assert set(axes.NAMES) == set(Case.__struct_fields__) - {"data", "arm"}
 
 
 def test_options_are_named_after_axes() -> None:

@@ -88,9 +88,9 @@ def test_a_workload_follows_from_its_case(case: Case, seed: int) -> None:
 @EACH
 def test_training_is_the_same_whatever_ran_before(case: Case) -> None:
     """Two trainings of a case end with equal weights, though other random numbers were drawn in between."""
-    first, again = build(case), build(case)
+    first, again, other = build(case), build(case), build(case)
     train(first, 2)
-    again.loss(again.model, again.batch)
+    other.loss(other.model, other.batch)
     torch.rand(5)
     train(again, 2)
     assert same(weights(first), weights(again))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Index, Kept, Watcher
-from bdia.storages import storages
+from bdia.storages import address, storages
 from bench.meters.lines import Lines
 from bench.meters.trace import Event, Running, Trace, note, running
 from bench.parts import PartName
@@ -138,12 +138,12 @@ class Survey(Watcher):
     def _allocation(self, made: _Made) -> Allocation:
         event = made.event
         line = event.line if self._lines is None else self._lines.of(event.line, event.running)
-        return Allocation(made.whose or self._of(event.running), event.nbytes, line)
+        return Allocation(made.whose or self.doing(event.running), event.nbytes, line)
 
     def _note(self, tensor: Tensor, whose: Whose) -> None:
         for storage in storages(tensor):
             note(str(len(self._known)))
-            self._known.append((storage.data_ptr(), whose))
+            self._known.append((address(storage), whose))
 
     def _enter(self, call: int) -> None:
         inside = ExitStack()
@@ -163,8 +163,9 @@ class Survey(Watcher):
         self._from.append(_get_sequence_nr())
         self._under_way.append(self._inside[-1][0] if self._inside else None)
 
-    def _of(self, running: Sequence[Running]) -> Whose:
-        """Of the innermost that is anyone's: a node that no block's forward made may run inside a block's rerun."""
+    def doing(self, running: Sequence[Running]) -> Whose:
+        """Whose work it is that runs: of the innermost that is anyone's, as a node that no block's forward made may run
+        inside a block's rerun."""
         for kind, number in reversed(running):
             if kind == "optimizer":
                 return "optimizer_step", None

@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 
 from bdia.backprop import Watcher
-from bdia.storages import storages
+from bdia.storages import address, storages
 from bench import accumulation, parts
 from bench.accumulation import Around, Part
 from bench.meters import nvml, rss
@@ -70,7 +70,7 @@ class MemoryReading:
     """What CUDA's allocator has reserved; None on a CPU."""
     nvml_bytes: int | None
     """NVML's figure for this process on this card; None on a CPU and where NVML has none."""
-    rss_bytes: int
+    rss_bytes: int | None
     """The process's high-water resident set, before the profiler's own bookkeeping can add to it."""
 
 
@@ -102,6 +102,17 @@ def measure_peaks(workload: Workload, handle: Held, device: torch.device) -> tup
     return _broken_down(reading, survey, meter.trace, held)
 
 
+def count_memory(workload: Workload, handle: Held, meter: Level, survey: Survey) -> MemoryReading:
+    """The same of a workload made of fake tensors on a CPU, by a `meter` that sees those: nothing is computed, so no
+    step has to be taken to warm up but the one that makes the optimiser's state.
+
+    Raises: whatever the workload raises.
+    """
+    workload.model.zero_grad(set_to_none=True)
+    reading, held = _read(workload, handle, torch.device("cpu"), survey, meter)
+    return _broken_down(reading, survey, meter.trace, held)[0]
+
+
 def _broken_down(reading: MemoryReading, survey: Survey, trace: Trace, held: Flat) -> tuple[MemoryReading, Peak, Peak]:
     """`reading` with its parts, and the peaks they are of. `held` is what a step begins with."""
     kept = survey.peak(trace, moment_of("static"), moment_of("backward end"))
@@ -118,6 +129,27 @@ def _measure(
     workload: Workload, handle: Held, device: torch.device, survey: Survey
 ) -> tuple[MemoryReading, Level, Flat]:
     """The reading without its parts; the level, which has the trace; what a step begins with."""
+    workload.model.zero_grad(set_to_none=True)
+    # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
+    run_step(workload)
+    run_step(workload)
+    resident = rss.high_water_bytes()
+    meter = level(device)
+    reading, held = _read(workload, handle, device, survey, meter)
+    on_cuda = device.type == "cuda"
+    reading = replace(
+        reading,
+        reserved_bytes=torch.cuda.memory_reserved(device) if on_cuda else None,
+        nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
+        rss_bytes=resident,
+    )
+    return reading, meter, held
+
+
+def _read(
+    workload: Workload, handle: Held, device: torch.device, survey: Survey, meter: Level
+) -> tuple[MemoryReading, Flat]:
+    """What the allocator tells of the steps that are measured; what a step begins with."""
     model, optimizer = workload.model, workload.optimizer
     held_bytes: list[int | None] = []
 
@@ -129,12 +161,7 @@ def _measure(
             meter.mark("forward end")
             held_bytes.extend((handle.side_bytes, handle.rng_bytes))
 
-    model.zero_grad(set_to_none=True)
-    # The first step makes the optimiser's state; only the second one's high-water RSS is a whole step's.
-    run_step(workload)
-    run_step(workload)
-    resident = rss.high_water_bytes()
-    with level(device) as meter:
+    with meter:
         # Warm again under the meter: what a step leaves behind for the next to release is known from here on.
         accumulation.backward(workload, workload.batch, around=observing)
         with survey.optimizing():
@@ -156,7 +183,6 @@ def _measure(
         with survey.lines:
             run_step(workload, survey, around=observing)
         meter.mark("step end")
-    on_cuda = device.type == "cuda"
     reading = MemoryReading(
         static_bytes=static,
         activation_bytes=meter.rise("static", "backward end"),
@@ -166,11 +192,11 @@ def _measure(
         saved_bytes=meter.change("static", "forward end"),
         side_bytes=held_bytes[0],
         rng_bytes=held_bytes[1],
-        reserved_bytes=torch.cuda.memory_reserved(device) if on_cuda else None,
-        nvml_bytes=nvml.process_bytes(cuda_uuid(device)) if on_cuda else None,
-        rss_bytes=resident,
+        reserved_bytes=None,
+        nvml_bytes=None,
+        rss_bytes=None,
     )
-    return reading, meter, held
+    return reading, held
 
 
 def run_step(workload: Workload, survey: Survey | None = None, *, around: Around = nullcontext) -> None:
@@ -201,7 +227,7 @@ def static_parts(workload: Workload, device: torch.device) -> Flat:
     for part, tensor in _kept_tensors(workload):
         if tensor.device == device:
             for storage in storages(tensor):
-                found.setdefault(storage.data_ptr(), (part, storage.nbytes()))
+                found.setdefault(address(storage), (part, storage.nbytes()))
     sums: Flat = {}
     for part, nbytes in found.values():
         sums[part, None] = sums.get((part, None), 0) + nbytes

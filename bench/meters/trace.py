@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, cast
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -88,15 +88,49 @@ class Tracer:
         return _trace(results.experimental_event_tree(), device)
 
 
+class Scribe(Protocol):
+    """What keeps a trace of its own, in place of the profiler's."""
+
+    def note(self, text: str) -> None:
+        """As the function does."""
+
+    def running(self, kind: Kind, number: int) -> AbstractContextManager[object]:
+        """As the function does."""
+        ...
+
+
+_scribe: Scribe | None = None
+
+
+@contextmanager
+def kept_by(scribe: Scribe) -> Iterator[None]:
+    """Has `scribe` take down what is noted and what runs inside."""
+    global _scribe
+    before, _scribe = _scribe, scribe
+    try:
+        yield
+    finally:
+        _scribe = before
+
+
 def note(text: str) -> None:
     """Marks this moment in the trace."""
+    if _scribe is not None:
+        _scribe.note(text)
+        return
     with record_function(f"{_PREFIX}note {text}"):
         pass
 
 
-def running(kind: Kind, number: int) -> record_function:
+def running(kind: Kind, number: int) -> AbstractContextManager[object]:
     """What is entered with it is running, and so is what runs inside."""
-    return record_function(f"{_PREFIX}{kind} {number}")
+    return record_function(f"{_PREFIX}{kind} {number}") if _scribe is None else _scribe.running(kind, number)
+
+
+def with_node(now: tuple[Running, ...], sequence_number: int) -> tuple[Running, ...]:
+    """What runs, and in it the node of a backward that has this sequence number; those that accumulate gradients tell
+    nothing."""
+    return (*now, ("node", sequence_number)) if 0 <= sequence_number < _NO_SEQUENCE else now
 
 
 @contextmanager
@@ -131,7 +165,6 @@ def _trace(tree: list[_ProfilerEvent], device: torch.device) -> Trace:
                 now = (*now, (cast("Kind", kind), int(told)))
         elif name.startswith(_NODE):
             number = cast("torch._C._profiler._ExtraFields_TorchOp", event.extra_fields).sequence_number
-            if 0 <= number < _NO_SEQUENCE:
-                now = (*now, ("node", number))
+            now = with_node(now, number)
         pending.extend((child, now, line) for child in reversed(event.children))
     return Trace(sorted(events, key=lambda event: event.time_ns), sorted(moments))

@@ -63,7 +63,8 @@ class Plot:
     numbers: pd.DataFrame
     """As they are plotted; no rows where the frame does not have the numbers for the figure."""
     setting: str = ""
-    """Which of several settings they are of, in words; empty where there is only one."""
+    """Which of several settings they are of, in words, and that they are predicted; empty where there is only one, and
+    it was measured."""
 
 
 def comparable(view: View, along: Iterable[str], counts: Callable[[Row], bool], by: Sequence[str]) -> list[Row]:
@@ -130,7 +131,9 @@ def plot(table: pd.DataFrame, view: View, chosen: Sequence[Row], counts: Callabl
     if table.empty:
         return Plot(table)
     drawn, found = (list(filter(counts, rows)) for rows in (chosen, view.rows))
-    return Plot(table, settings.picked(drawn, found, view.fixed))
+    which = settings.picked(drawn, found, view.fixed)
+    predicted = "predicted" if any(row["predicted"] for row in drawn) else ""
+    return Plot(table, " · ".join(filter(None, (which, predicted))))
 
 
 def leading_axis(view: View, counts: Callable[[Row], bool]) -> str:

@@ -1,0 +1,138 @@
+"""How high a step reaches at any depth, from steps counted at three small ones.
+
+A step has the same moments at any depth: before the first block, at its forward, at that of the second, …, at the
+head, at the last block's backward, …, at the optimiser's step. How high each reaches is a straight line in depth, and
+which is the highest may change with it; so the lines are drawn one by one, and the peak is the highest of them. Moments
+are told by their block's distance from the nearer end of the chain: between those that are told, the levels lie on a
+line as well, so none is above the ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from bench import obstacles, resolve
+from bench.case import Plan
+from bench.fakes.figures import counted
+from bench.meters.breakdown import Survey
+from bench.meters.level import moment_of
+from bench.meters.trace import Event
+
+_LEAST: Final = 6
+"""Three blocks from either end: what a block hands on is still there as the next one works."""
+_APART: Final = 2
+"""Some methods take blocks in pairs."""
+
+
+class Moment(NamedTuple):
+    """A stretch of a step in which the same blocks hold memory."""
+
+    pass_: int
+    """Forwards, backwards and the optimiser's step, numbered as they come."""
+    end: Literal["first", "last"] | None
+    """The end of the chain from which its block is told; None before any block has run."""
+    between: int
+    """How many blocks lie between that end and it."""
+    inside: bool
+    """Whether the block itself works, or what comes after it."""
+
+
+class Line(NamedTuple):
+    """nbytes + each · (depth − start)."""
+
+    start: int
+    nbytes: int
+    each: Fraction
+
+    def at(self, depth: int) -> int:
+        """Bytes at `depth`."""
+        return round(self.nbytes + self.each * (depth - self.start))
+
+
+class Deeper(NamedTuple):
+    """`peak_bytes` of a plan's step as a function of its depth, from steps that were counted at small ones."""
+
+    lines: Mapping[Moment, Line]
+    first: int
+    """The depth from which on they hold."""
+
+    def peak(self, depth: int) -> int:
+        """Bytes of the highest moment."""
+        return max(line.at(depth) for line in self.lines.values())
+
+
+def deeper(plan: Plan) -> Deeper | None:
+    """The lines of `plan`'s moments through two depths; None where a step at a third does not lie on them, as for what
+    stores a state every √N blocks, or where depth does not repeat blocks of one kind.
+
+    Raises: as `count` does.
+    """
+    least = obstacles.smallest(resolve.method(plan.case.method), plan.case, "depth")
+    first = max(_LEAST, 2 * ((plan.case.keep or 0) + 3), least + least % 2)
+    near, far, third = (_heights(plan, first + _APART * number) for number in range(3))
+    if not (near.keys() <= far.keys() <= third.keys()):
+        return None
+    lines = {moment: Line(first, nbytes, Fraction(far[moment] - nbytes, _APART)) for moment, nbytes in near.items()}
+    found = Deeper(lines, first)
+    last = first + 2 * _APART
+    told = all(line.at(last) == third[moment] for moment, line in lines.items())
+    return found if told and found.peak(last) == max(third.values()) else None
+
+
+def _heights(plan: Plan, depth: int) -> dict[Moment, int]:
+    """The highest level of each moment of a whole step at `depth`, absolute, in bytes."""
+    step = counted(msgspec.structs.replace(plan, case=msgspec.structs.replace(plan.case, depth=depth)))
+    start, end = (
+        next(moment.time_ns for moment in step.trace.moments if moment.text == moment_of(mark))
+        for mark in ("step start", "step end")
+    )
+    events = [event for event in step.trace.events if start < event.time_ns < end]
+    before = events[0].level - events[0].nbytes
+    # What is there before the step is known by its sum alone.
+    there = step.reading.peak_bytes - max(event.level for event in events)
+    found: dict[Moment, int] = {Moment(0, None, 0, False): there + before}
+    walk = _Walk(step.survey, step.blocks)
+    for event in events:
+        if event.nbytes > 0:  # a release tells what ran when its memory was taken
+            moment = walk.at(event)
+            found[moment] = max(found.get(moment, 0), there + event.level)
+    return found
+
+
+class _Walk:
+    """Tells the moments of a step as its events come."""
+
+    def __init__(self, survey: Survey, blocks: int) -> None:
+        self._survey = survey
+        self._blocks = blocks
+        self._pass = 0
+        self._doing: Literal["forward", "backward", "optimizer"] = "forward"
+        self._block: int | None = None
+
+    def at(self, event: Event) -> Moment:
+        """The moment of the next event."""
+        part, block = self._survey.doing(event.running)
+        if part == "optimizer_step":
+            self._turn("optimizer")
+        elif any(kind == "node" for kind, _ in event.running):
+            self._turn("backward")
+        elif block is not None:
+            self._turn("forward")
+        if block is not None:
+            self._block = block
+        if self._block is None:
+            return Moment(self._pass, None, 0, inside=False)
+        above = self._blocks - 1 - self._block
+        inside = block is not None
+        if self._block < above:
+            return Moment(self._pass, "first", self._block, inside)
+        return Moment(self._pass, "last", above, inside)
+
+    def _turn(self, doing: Literal["forward", "backward", "optimizer"]) -> None:
+        if doing != self._doing:
+            self._doing, self._block = doing, None
+            self._pass += 1

@@ -1,0 +1,76 @@
+"""What a case would hold, counted on fake tensors."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import Any, NamedTuple
+
+import msgspec
+from torch import Tensor
+
+from bench.attaching import attach_planned
+from bench.case import Plan
+from bench.fakes.level import FakeLevel
+from bench.fakes.world import build_fake, world
+from bench.meters.breakdown import Survey
+from bench.meters.memory import MemoryReading, count_memory
+from bench.meters.trace import Trace
+from bench.models import get
+from bench.workload import Workload, facts
+
+Fields = dict[str, Any]
+"""Fields of `Record` by name."""
+
+
+class _Sized(Survey):
+    """A survey that remembers what the stream is like where it enters the first block."""
+
+    dtype: str | None = None
+    elements: int | None = None
+
+    def forwarded(self, call: int, x: Tensor) -> None:
+        if self.dtype is None:
+            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+        super().forwarded(call, x)
+
+
+class Counted(NamedTuple):
+    """A step as it was counted."""
+
+    workload: Workload
+    reading: MemoryReading
+    survey: _Sized
+    trace: Trace
+    blocks: int
+
+
+def count(plan: Plan) -> Fields:
+    """The memory fields of `plan`'s record, and its sizes, as a CPU would have them. Nothing is computed, and no weight
+    takes memory.
+
+    Raises: whatever building or running the case raises, also for code that fake tensors do not satisfy.
+    """
+    found = counted(plan)
+    held = {name: value for name, value in vars(found.reading).items() if value is not None}
+    stream = {"stream_dtype": found.survey.dtype, "stream_elements": found.survey.elements}
+    return {**held, **facts(found.workload, plan.case), "blocks": found.blocks, **stream}
+
+
+def counted(plan: Plan) -> Counted:
+    """The same, and what it is told from.
+
+    Raises: as `count` does.
+    """
+    case = msgspec.structs.replace(plan.case, device="cpu")
+    if case.model.startswith("hf:"):  # before anything is fake, and without a network
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        importlib.import_module("transformers.utils.import_utils")
+    importlib.import_module(get(case.model).builder)
+    with world() as (mode, counter):
+        workload = build_fake(case, mode)
+        survey, level = _Sized(), FakeLevel(counter)
+        with attach_planned(workload, msgspec.structs.replace(plan, case=case)) as handle:
+            reading = count_memory(workload, handle, level, survey)
+        blocks = sum(map(len, handle.chains))
+    return Counted(workload, reading, survey, level.trace, blocks)

@@ -1,0 +1,213 @@
+"""From what was asked for to a run whose memory is predicted, and what is said beside it: how large a case may be
+within a limit, and how far from measured. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from bench import axes, baseline, files, probe, rerun, resolve, session, signals, store, suite, supervise
+from bench.baseline import StoredRun
+from bench.case import Case, Plan
+from bench.errors import UsageError, one_line
+from bench.fit import AXES, Fit, Found
+from bench.limits import Limit
+from bench.outcome import of_end
+from bench.pipes import printable
+from bench.protocol import Event, Finished, Job, Started
+from bench.record import UNREADABLE, Record
+from bench.session import THREADS, Session
+
+FITS: Final = "fits.jsonl"
+"""Beside a run's results: what fits within a limit, a case a line."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case, predicted and measured."""
+
+    predicted: Record
+    measured: Record
+
+
+def prepare(request: session.Request) -> Session:
+    """Everything that can go wrong before anything is predicted or written. A directory of a run in place of a suite
+    stands for the cases that were measured there.
+
+    Raises: as `session.prepare` does; UsageError as well where there is no case whose memory could be predicted.
+    """
+    with session.preparing("nothing was predicted yet"):
+        return _prepare(replace(request, predicted=True))
+
+
+def _prepare(request: session.Request) -> Session:
+    if request.out is None and request.resume:
+        raise UsageError("--resume goes on with a run: name its directory with --out")
+    overrides, asked = session.parsed(request.axes)
+    # No card is needed to predict what is for one.
+    environment = probe.probe("auto" if asked == "cuda" else asked, threads=THREADS)
+    device = environment.device if asked == "auto" else asked
+    if is_run(request.suite):
+        chosen, found = _of_run(request)
+    else:
+        chosen = suite.load(request.suite, replaced=request.axes)
+        introduced = probe.introduce(chosen.models(overrides))
+        found = chosen.plans(overrides, device, request.data, introduced)
+    plans = [_of_memory_alone(plan) for plan in _apart(found)]
+    if not plans:
+        raise UsageError(f"{chosen.file} measures no memory, so there is none to predict; choose another suite")
+    default = Path("results") / f"{chosen.name}-predicted-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Session(request, chosen, environment, plans, request.out or default)
+
+
+def is_run(name: str) -> bool:
+    """Whether what stands in a suite's place is the directory of a run."""
+    return (Path(name) / store.RUN).is_file()
+
+
+def _of_run(request: session.Request) -> tuple[suite.Suite, list[Plan]]:
+    if request.axes:
+        option = axes.get(next(iter(request.axes))).option
+        raise UsageError(f"{option}: {request.suite} is a run, whose cases are what they are; name a suite instead")
+    directory = Path(request.suite)
+    run = baseline.load(directory)
+    described = store.read_run(directory)
+    assert described is not None
+    chosen = suite.Suite(
+        name=described.suite, file=str(directory), title=described.title, question=described.question,
+        expect=described.expect, rounds=1, warmup=1, cpu=(), gpu=(), blocks=(), tolerance=dict(described.tolerance),
+    )  # fmt: skip
+    measured = [record for record in run.records if record.activation_bytes is not None]
+    return chosen, [Plan(record.case(), frozenset({"memory"}), record.verify) for record in measured]
+
+
+def _of_memory_alone(plan: Plan) -> Plan:
+    """What is predicted of it; why nothing can be, of a method whose saving is made on a card."""
+    needs = resolve.method(plan.case.method).needs
+    if needs is None or plan.unsupported is not None:
+        return msgspec.structs.replace(plan, measure=plan.measure & {"memory"})
+    reason = f"what {plan.case.method} moves off a card's memory is known on one alone; measure it there by run"
+    return msgspec.structs.replace(plan, measure=frozenset(), unsupported=reason)
+
+
+def _apart(plans: Iterable[Plan]) -> list[Plan]:
+    """The plans whose memory can differ: of those that differ in nothing that memory depends on, the first."""
+    first: dict[Case, Plan] = {}
+    for plan in plans:
+        if "memory" in plan.measure or plan.unsupported:
+            first.setdefault(_of_memory(plan.case), plan)
+    return list(first.values())
+
+
+def _of_memory(case: Case) -> Case:
+    return msgspec.structs.replace(case, seed=0, train_steps=0, data=None)
+
+
+def pairs(predicted: Iterable[Record], measured: Iterable[Record]) -> list[Pair]:
+    """The cases that both have figures of, in the order of the predictions. Seeds, training and data play no part."""
+    of = {_of_memory(record.case()): record for record in measured if record.peak_bytes is not None}
+    return [
+        Pair(record, of[_of_memory(record.case())])
+        for record in predicted
+        if record.peak_bytes is not None and _of_memory(record.case()) in of
+    ]
+
+
+def measured_in(against: Path | None, request: session.Request) -> StoredRun | None:
+    """The run to compare with: what was asked for, or the run whose cases are predicted.
+
+    Raises: UsageError where there is none; BaselineError where it is predicted itself.
+    """
+    if against is None:
+        return baseline.load(Path(request.suite)) if is_run(request.suite) else None
+    return baseline.load(against)
+
+
+def fits(
+    prepared: Session, limit: Limit, on_message: Callable[[str], None], worker: Path = supervise.WORKER
+) -> list[Fit]:
+    """How deep, and how large a batch, each of the session's cases may be within `limit`; stored in its directory.
+    `on_message` hears of each case that it turns to.
+
+    Raises: UsageError where they cannot be stored; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    # One child for all, as what is asked of one depth is asked of the others, too.
+    asked = [plan for plan in prepared.plans if plan.unsupported is None]
+    try:
+        with signals.heeded():
+            answers = _answers(asked, limit, worker, on_message)
+    except KeyboardInterrupt as interrupt:
+        command = rerun.going_on(prepared.request.arguments, prepared.directory)
+        kept = (
+            f"the predictions are in {prepared.directory}, and not yet what fits in {limit.text}; go on with: {command}"
+        )
+        raise session.RunInterruptedError(interrupt, kept) from None
+    found: list[Fit] = []
+    for plan in prepared.plans:
+        refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
+        found.append(answers.get(plan, refused))
+    lines = b"".join(msgspec.json.encode(fit) + b"\n" for fit in found)
+    try:
+        files.replace(prepared.directory / FITS, lines)
+    except OSError as error:
+        raise UsageError(f"{prepared.directory / FITS}: {error.strerror}; give an --out that can be written") from error
+    return found
+
+
+def read_fits(directory: Path) -> list[Fit]:
+    """What `fits` stored there; nothing where it stored nothing.
+
+    Raises: UsageError for a file that is none of these.
+    """
+    file = directory / FITS
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError:
+        return []
+    try:
+        return [msgspec.json.decode(line, type=Fit) for line in lines]
+    except UNREADABLE as error:
+        raise UsageError(f"{file}: not what predict --memory writes ({error}); remove it") from error
+
+
+def _answers(plans: Sequence[Plan], limit: Limit, worker: Path, on_message: Callable[[str], None]) -> dict[Plan, Fit]:
+    """What a child says of each; where it dies, the one it was at has failed, and the rest go to another."""
+    found: dict[Plan, Fit] = {}
+    left = list(plans)
+    while left:
+        members = tuple(left)
+        at = [members[0]]
+
+        def hear(event: Event, members: tuple[Plan, ...] = members, at: list[Plan] = at) -> None:
+            if isinstance(event, Started):
+                at[0] = members[event.member]
+                on_message(f"what fits in {limit.text}: {at[0].case.label()}")
+            elif isinstance(event, Finished):
+                found[members[event.member]] = _fit(members[event.member].case, limit, event)
+
+        job = Job(
+            kind="fit", members=members, rounds=0, warmup=0, threads=THREADS, events=-1, limit_bytes=limit.size,
+        )  # fmt: skip
+        end = supervise.run(job, hear, timeout_seconds=None, worker=worker)
+        left = [plan for plan in members if plan not in found]
+        if left:
+            lost = at[0] if at[0] in left else left[0]
+            ended = of_end(end)
+            found[lost] = Fit(case=lost.case, limit_bytes=limit.size, status=ended.status, message=ended.message)
+            left.remove(lost)
+    return found
+
+
+def _fit(case: Case, limit: Limit, event: Finished) -> Fit:
+    if event.status != "ok":
+        said = one_line(printable(event.message or ""))
+        return Fit(case=case, limit_bytes=limit.size, status=event.status, message=said)
+    told: Mapping[str, Any] = event.fields
+    depth, batch = (msgspec.convert(told[axis], Found) for axis in AXES)
+    return Fit(case=case, limit_bytes=limit.size, depth=depth, batch=batch)

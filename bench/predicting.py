@@ -1,0 +1,105 @@
+"""The jobs of a child that predicts: what a case would hold, and how large one may be within a limit."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Final
+
+import msgspec
+
+from bench import fit, obstacles, probing, resolve
+from bench.case import Plan
+from bench.diagnosis import diagnosis
+from bench.errors import UsageError, one_line
+from bench.fakes.deeper import Deeper, deeper
+from bench.fakes.figures import Fields, count
+from bench.fit import Found, Growing
+from bench.peers import Peer
+from bench.protocol import Finished
+
+ON_CPU = "as on a CPU: the card's kernels, and its allocator's blocks of 512 bytes, are others"
+
+
+def predict(member: int, plan: Plan) -> Finished:
+    """The memory fields of the plan's record, and in its message what they rest on, where that is not the case itself,
+    counted."""
+    try:
+        fields, how = _predicted(plan)
+    except Exception as error:  # whatever a model or a method raises is a row
+        return Finished(member, {}, *diagnosis(error))
+    said = [text for text in (how, None if plan.case.device == "cpu" else ON_CPU) if text is not None]
+    return Finished(member, fields, "ok", f"predicted {'; '.join(said)}" if said else None)
+
+
+def largest(member: int, plan: Plan, limit: int) -> Finished:
+    """The greatest depth and the largest batch of the plan's case whose step stays within `limit` bytes."""
+    try:
+        found: Fields = {axis: msgspec.to_builtins(_largest(plan, axis, limit)) for axis in fit.AXES}
+    except Exception as error:  # whatever a model or a method raises is a row
+        return Finished(member, {}, *diagnosis(error))
+    return Finished(member, found)
+
+
+def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
+    case = plan.case
+    if getattr(case, axis) is None:
+        return Found(None, None, f"{case.model} settles its own {axis}")
+    least = obstacles.smallest(resolve.method(case.method), case, axis)
+
+    def peak(number: int) -> int:
+        return _peak(msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number})))
+
+    lines = _lines(plan) if axis == "depth" else None
+    if lines is None:
+        return fit.search(peak, limit, axis=axis, least=least)
+    return fit.search(
+        lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
+        most=fit.ENDLESS,
+    )  # fmt: skip
+
+
+def _lines(plan: Plan) -> Deeper | None:
+    """How high steps of any depth reach; None where that has to be counted depth by depth, or cannot be counted."""
+    if _not_counted(plan) is not None:
+        return None
+    try:
+        return deeper(plan)
+    except UsageError:
+        raise
+    except Exception:  # of whatever fake tensors do not satisfy; `_predicted` will say it
+        return None
+
+
+@cache
+def _peak(plan: Plan) -> int:
+    found, _ = _predicted(plan)
+    return int(found["peak_bytes"])
+
+
+def _predicted(plan: Plan) -> tuple[Fields, str | None]:
+    """The figures, counted on fake tensors. Where the model's code asks for values that those do not have, by real
+    steps at small sizes: then it is said so."""
+    why = _not_counted(plan)
+    if why is None:
+        try:
+            return count(plan), None
+        except UsageError:
+            raise
+        except Exception as error:  # whatever code of others raises where nothing has a value
+            why = _IN_VAIN[plan.case.model, plan.case.method] = one_line(f"{type(error).__name__}: {error}")[:200]
+    fields, how = probing.probe(plan)
+    return fields, f"{how}, as fake tensors will not do: {why}"
+
+
+def _not_counted(plan: Plan) -> str | None:
+    """Why fake tensors will not do for the plan's model and method, if that is known."""
+    method = resolve.method(plan.case.method)
+    if isinstance(method, Peer) and method.library.package in _FREEING:
+        return f"{method.library.package} frees memory that a tensor still holds"
+    return _IN_VAIN.get((plan.case.model, plan.case.method))
+
+
+_FREEING: Final = frozenset({"memcnn"})
+"""Libraries that resize storages to nothing, which fake tensors do not show."""
+_IN_VAIN: dict[tuple[str, str], str] = {}
+"""Why fake tensors did not do, for each model and method of which that is known."""

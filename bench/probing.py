@@ -1,0 +1,102 @@
+"""What a case would hold, by measuring it for real where it is small: for models that fake tensors do not satisfy.
+
+Bytes are affine in the batch and in the depth, but where the highest moment is another one at the full size; so two
+batches and two depths, measured as any case is, give the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Final
+
+import msgspec
+
+from bench import checkpoints, obstacles, resolve
+from bench.attaching import attach_planned
+from bench.case import Case, Plan
+from bench.meters.loss import Glance
+from bench.meters.memory import measure_memory
+from bench.workload import build, facts
+
+Fields = dict[str, Any]
+"""Fields of `Record` by name."""
+
+SIZES: Final = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes")
+_GROWING: Final = (*SIZES, "parameters", "samples", "tokens", "blocks", "stream_elements")
+"""What grows with the size of a case; the rest is the same."""
+
+
+def probe(plan: Plan, measure: Callable[[Plan], Fields] | None = None) -> tuple[Fields, str]:
+    """The memory fields of `plan`'s record, and its sizes; and which probes they are from, in words.
+
+    Raises: whatever building or running the case raises.
+    """
+    case = msgspec.structs.replace(plan.case, device="cpu")
+    batches, depths = _batches(case), _depths(case)
+    found = {
+        (depth, batch): (measure or _measure)(
+            msgspec.structs.replace(plan, case=msgspec.structs.replace(case, depth=depth, batch=batch))
+        )
+        for depth in depths
+        for batch in batches
+    }
+    fields = dict(found[depths[0], batches[0]])
+    for name in _GROWING:
+        rows = []
+        for depth in depths:
+            values = [found[depth, batch].get(name) for batch in batches]
+            rows.append(_extended(batches, values, case.batch))
+        value = _extended(depths, rows, case.depth)
+        fields[name] = None if value is None else round(value)
+    said = [f"{name} {' and '.join(map(str, sizes))}" for name, sizes in (("depth", depths), ("batch", batches))]
+    return fields, f"by steps measured at {', '.join(said)}"
+
+
+def _batches(case: Case) -> Sequence[int | None]:
+    """Of as many samples as parts are cut into, so that all are of one size."""
+    least = obstacles.smallest(resolve.method(case.method), case, "batch")
+    return (least, 2 * least) if case.batch is not None and case.batch > 2 * least else (case.batch,)
+
+
+def _depths(case: Case) -> Sequence[int | None]:
+    """Of which the last block is one like any other, and the first as well."""
+    fixed = case.model.startswith(checkpoints.PREFIX) and checkpoints.is_folder(case.model)
+    if case.depth is None or fixed:
+        return (case.depth,)
+    # Even, and two apart: some methods take blocks in pairs.
+    least = (obstacles.smallest(resolve.method(case.method), case, "depth") + 3) // 2 * 2
+    return (least, least + 2) if case.depth > least + 2 else (case.depth,)
+
+
+def _extended(
+    at: Sequence[int | None], values: Sequence[int | Fraction | None], to: int | None
+) -> int | Fraction | None:
+    """The value at `to` on the line through one or two points."""
+    first, last = values[0], values[-1]
+    if len(at) == 1 or first is None or last is None or to is None:
+        return first
+    left, right = at[0], at[-1]
+    assert left is not None
+    assert right is not None
+    return first + Fraction(last - first, right - left) * (to - left)
+
+
+def _measure(plan: Plan) -> Fields:
+    workload = build(plan.case)
+    glance = Glance()
+    with attach_planned(workload, plan) as handle:
+        reading = measure_memory(workload, handle, workload.device)
+        with handle.observing(glance):
+            workload.loss(workload.model, workload.batch)
+        blocks = sum(map(len, handle.chains))
+    sizes: Mapping[str, Any] = vars(reading)
+    fields = {
+        **{name: sizes[name] for name in SIZES},
+        **facts(workload, plan.case),
+        "blocks": blocks, "stream_dtype": glance.dtype, "stream_elements": glance.elements,
+    }  # fmt: skip
+    del workload, handle
+    gc.collect()
+    return fields

@@ -1,0 +1,218 @@
+"""Counting on fake tensors: the same bytes as a real step allocates, at no cost in memory, for any method and model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bdia.dial import Dial
+from bdia.methods import METHODS
+from bench import parts
+from bench.attaching import attach_planned
+from bench.case import Case, Plan, recomputed_by
+from bench.fakes import answers, figures, kernels
+from bench.fakes.counter import Counter
+from bench.fakes.world import world
+from bench.meters.level import level
+from bench.meters.memory import measure_memory
+from bench.workload import build
+
+ROOT = Path(__file__).parent.parent
+SIZES = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes")
+QUANTISED = {method.name for method in METHODS if method.quantised}
+NAMES = ("standard", "checkpoint", "bdia-stored", "bdia-naive", "bdia")
+
+
+def plan_of(method: str, **axes: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "method": method, "model": "gpt", "depth": 3, "width": 36, "heads": 3, "seq": 17, "batch": 3,
+        "bits": 9 if method in QUANTISED else None, "vocab": 256, "dtype": "fp32", "train_steps": 0,
+        "device": "cpu", "seed": 0, "data": None,
+    }  # fmt: skip
+    if str(axes.get("model")).startswith("vit"):
+        fields |= {"seq": None, "vocab": None}
+    return Plan(Case(**(fields | axes)), frozenset({"memory"}))
+
+
+def measured(plan: Plan) -> dict[str, Any]:
+    """What a real step of it holds."""
+    workload = build(plan.case)
+    with attach_planned(workload, plan) as handle:
+        return dict(vars(measure_memory(workload, handle, workload.device)))
+
+
+def assert_same(plan: Plan, *, apart: int = 0) -> None:
+    """Predicted is measured, byte by byte, but for `apart` bytes in the figures of a whole step."""
+    real, fake = measured(plan), figures.count(plan)
+    for name in SIZES:
+        allowed = apart if name in ("activation_bytes", "peak_bytes") else 0
+        assert abs(fake[name] - real[name]) <= allowed, (name, fake[name], real[name])
+    if not apart:
+        assert fake["activation_parts"] == real["activation_parts"]
+
+
+@pytest.mark.parametrize("method", NAMES)
+@pytest.mark.parametrize("model", ["gpt", "vit"])
+def test_predicted_is_measured_to_the_byte(method: str, model: str) -> None:
+    """In 32 bits every memory field of every method is that of a real step, at odd sizes and with dropout."""
+    assert_same(plan_of(method, model=model))
+
+
+@pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia"])
+@pytest.mark.parametrize("dtype", ["bf16-amp", "bf16"])
+def test_sixteen_bits_are_predicted_with_what_their_kernels_take(method: str, dtype: str) -> None:
+    """In 16 bits, where products take memory of their own, the figures are within 2% of a real step's."""
+    plan = plan_of(method, width=64, heads=2, seq=64, dtype=dtype)
+    real = measured(plan)
+    assert_same(plan, apart=real["activation_bytes"] // 50)
+
+
+@pytest.mark.parametrize("method", ["standard", "bdia"])
+@pytest.mark.parametrize("model", ["hf:gpt2", "hf:llama"])
+def test_models_of_transformers_are_predicted_to_the_byte(method: str, model: str) -> None:
+    """Masks that a model would leave out are left out, and numbers that autograd stores are counted."""
+    assert_same(plan_of(method, model=model, width=48, seq=12, batch=2, vocab=300))
+
+
+def test_locality_attention_is_predicted_to_the_byte() -> None:
+    """Tensors made from Python's numbers as the model is built are fake as well."""
+    assert_same(plan_of("bdia", model="vit-spt"))
+
+
+@pytest.mark.parametrize("dial", [Dial(1, 1), Dial(0, 2), Dial(2, 3)])
+def test_the_dial_is_predicted_to_the_byte(dial: Dial) -> None:
+    """Kept blocks and micro-batches are the engine's own, which runs."""
+    assert_same(plan_of("bdia", keep=dial.keep, micro_batches=dial.micro_batches))
+
+
+@pytest.mark.parametrize("axes", [{"accumulate": 2}, {"loss_chunks": 3}, {"accumulate": 3, "loss_chunks": 2}])
+def test_parts_of_a_step_are_predicted_to_the_byte(axes: dict[str, int]) -> None:
+    """A batch in several forwards, and a loss in chunks of tokens, are those of a real step."""
+    assert_same(plan_of("bdia", **axes))
+
+
+@pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia"])
+def test_the_slope_is_exact(method: str) -> None:
+    """What a block adds is predicted to the byte, side bits and generators' states included."""
+    plans = [plan_of(method, model="vit", depth=depth) for depth in (3, 5)]
+    real, fake = ([of(plan)["activation_bytes"] for plan in plans] for of in (measured, figures.count))
+    assert fake[1] - fake[0] == real[1] - real[0]
+
+
+def test_parts_add_up_to_the_figures() -> None:
+    """A prediction is broken down by the same code as a measurement."""
+    found = figures.count(plan_of("bdia"))
+    assert parts.total(found["activation_parts"]) == found["activation_bytes"]
+    assert parts.total(found["peak_parts"]) == found["peak_bytes"]
+    assert found["stream_elements"] == 3 * 17 * 36
+    assert (found["stream_dtype"], found["blocks"]) == ("float32", 3)
+
+
+def test_a_model_of_twenty_gigabytes_takes_no_memory() -> None:
+    """GPT-2 XL is predicted in a process that stays below 2 GiB."""
+    code = (
+        "import resource; from test_bench_fakes import *\n"
+        "found = figures.count(plan_of('bdia', depth=48, width=1600, heads=25, seq=1024, batch=8, vocab=50304))\n"
+        "assert found['static_bytes'] > 20 * 2**30\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "tests", check=False, timeout=500,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * 2**20
+
+
+def test_the_world_is_left_as_it_was() -> None:
+    """Afterwards tensors are real, modules convert as ever, and torch's generator is where it stood."""
+    before, apply = torch.get_rng_state(), torch.nn.Module._apply
+    figures.count(plan_of("bdia", model="vit"))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.nn.Module._apply is apply
+    assert type(torch.zeros(1)) is torch.Tensor
+
+
+def test_unknown_code_is_given_no_value() -> None:
+    """Code that is neither the engine's nor an optimiser's cannot ask a fake tensor what it holds."""
+    with world(), pytest.raises(answers.ValueAskedError, match=r"test_bench_fakes.py:\d+ asks for a value"):
+        torch.zeros(3).sum().item()
+
+
+def test_a_storage_counts_once_and_until_it_is_gone() -> None:
+    """Views add nothing, and what is released is taken off again."""
+    with world() as (_, counter):
+        x = torch.zeros(1000)
+        y = x.view(10, 100)[1:]
+        assert counter.level == 4000
+        del x
+        assert counter.level == 4000
+        del y
+        assert counter.level == 0
+        assert counter.highest == 4000
+
+
+def thrice(x: torch.Tensor) -> torch.Tensor:
+    """Elementwise: its gradients have memory of their own."""
+    return ((x * x).sum() + x.sin().sum()) + x.cos().sum()
+
+
+def products(x: torch.Tensor) -> torch.Tensor:
+    """Products with one matrix: its gradients are views, transposed."""
+    rows = torch.ones(7, x.shape[1])
+    return F.linear(rows, x).sum() + F.linear(rows, x).sum()
+
+
+@pytest.mark.parametrize("function", [thrice, products])
+def test_gradients_that_meet_are_added_as_real_ones(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Where a tensor is used several times, gradients are added in place, but for views, and are counted so."""
+
+    def total() -> torch.Tensor:
+        x = torch.zeros(40, 25, requires_grad=True)
+        return function(x + 0.0)
+
+    with world() as (_, counter):
+        loss = total()
+        start = counter.highest = counter.level
+        loss.backward()
+        fake = counter.highest - start
+    with level(torch.device("cpu")) as meter:
+        loss = total()
+        meter.mark("before")
+        loss.backward()
+        del loss
+        meter.mark("after")
+    assert fake == meter.rise("before", "after")
+
+
+def test_products_of_sixteen_bits_are_asked_once_for_each_shape() -> None:
+    """The workspace of a product is that of its shape, and a shape is asked about once."""
+    kernels._of_product.cache_clear()
+    left, right = torch.zeros(8, 16, dtype=torch.bfloat16), torch.zeros(16, 8, dtype=torch.bfloat16)
+    for _ in range(2):
+        assert kernels.scratch_bytes(torch.ops.aten.mm.default, (left, right)) is not None
+    assert kernels._of_product.cache_info()[:2] == (1, 1)
+    assert kernels.scratch_bytes(torch.ops.aten.mm.default, (left.float(), right.float())) == kernels.Scratch(0, 0)
+    assert kernels.scratch_bytes(torch.ops.aten.relu.default, (left,)) is None
+
+
+def test_every_method_of_the_table_can_be_predicted() -> None:
+    """Whatever a method's strategy is, it runs on fake tensors."""
+    for method in METHODS:
+        plan = plan_of(method.name)
+        if recomputed_by(method.name):
+            plan = msgspec.structs.replace(plan, case=msgspec.structs.replace(plan.case, keep=0, micro_batches=1))
+        assert figures.count(plan)["activation_bytes"] > 0, method.name
+
+
+def test_nothing_is_counted_before_anything_happens() -> None:
+    """A counter begins at nothing."""
+    assert Counter().level == 0
