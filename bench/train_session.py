@@ -58,7 +58,9 @@ class Session:
     def title(self) -> str:
         """What is trained, in which form, and why in that one."""
         why = ""
-        if self.request.form is None:
+        if self.environment.device == "cpu" and self.form == "full":
+            why = ", which takes days on a CPU (--small takes minutes)"
+        elif self.request.form is None:
             why = ", as this is a CPU (--full is the paper's)" if self.form == "small" else ", as there is a GPU"
         return f"{self.experiment.name}, {self.form} form{why}"
 

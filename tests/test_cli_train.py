@@ -137,6 +137,14 @@ def test_arms_are_trained_and_recorded(bench: Bench) -> None:
     assert "validation 1.5000" in err
 
 
+def test_who_asks_a_cpu_for_days_is_told_so(bench: Bench) -> None:
+    """The full form on a CPU says in its first line how long it takes, and what takes less."""
+    assert (
+        "mine, full form, which takes days on a CPU (--small takes minutes)" in bench("train", "mine.toml", "--full")[2]
+    )
+    assert "mine, small form: 2 arms" in bench("train", "mine.toml", "--small")[2]
+
+
 def test_what_is_done_is_not_done_again(bench: Bench) -> None:
     """A run that is gone on with trains what is lacking alone, and one whose recipe has changed trains anew."""
     assert bench("train", "mine.toml", "--seeds", 1, "--out", "out", "--no-figures")[0] == 0
