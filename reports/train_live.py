@@ -136,6 +136,8 @@ def _figures(seen: dict[str, Point]) -> str:
             found.append(f"{split} {units.fixed(loss.value, _LOSS_DECIMALS)}")
     if (accuracy := seen.get("validation_accuracy")) is not None:
         found.append(f"accuracy {units.percent(accuracy.value)}")
+    if (step := seen.get("step_seconds")) is not None:
+        found.append(f"{units.seconds(step.value)} a step")
     return "  ".join(found)
 
 
