@@ -83,6 +83,10 @@ def _of_run(request: session.Request) -> tuple[suite.Suite, list[Plan]]:
         name=described.suite, file=str(directory), title=described.title, question=described.question,
         expect=described.expect, rounds=1, warmup=1, cpu=(), gpu=(), blocks=(), tolerance=dict(described.tolerance),
     )  # fmt: skip
+    if any(record.experiment is not None for record in run.records):
+        raise UsageError(
+            f"{directory} is a training run, whose arms have recipes that no prediction follows; name a suite instead"
+        )
     measured = [record for record in run.records if record.activation_bytes is not None]
     return chosen, [Plan(record.case(), frozenset({"memory"}), record.verify) for record in measured]
 

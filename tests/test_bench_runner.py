@@ -385,6 +385,7 @@ def test_plans_are_grouped_by_all_but_method_and_l() -> None:
 def test_no_child_can_set_what_the_runner_says() -> None:
     """The fields a child may fill in are those that are measured, not the case, the status or the fingerprint."""
     own = {"status", "message", "suite", "fingerprint", "code", "schema_version", "threads", "verify"}
-    own.update(("limit_bytes", "frontier_over", "frontier_step", "experiment", "recipe"), Case.__struct_fields__)
+    own.update(("limit_bytes", "frontier_over", "frontier_step", "experiment", "recipe", "predicted"))
+    own.update(Case.__struct_fields__)
     assert set(MEASURED) | own == set(Record.__struct_fields__)
     assert MEASURED.isdisjoint(own)

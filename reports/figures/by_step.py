@@ -29,6 +29,8 @@ _INTERVALS: Final = 60
 """Into which a curve that was logged more often is cut: a training loss is of one batch each, and noisy."""
 _BEGINNING: Final = 0.25
 """The share of the steps whose losses may run off the top: what is of interest comes after."""
+_LOOKS: Final = 3
+"""At the least: of fewer, all there is is shown."""
 _MARKS: Final = 8
 
 
@@ -137,7 +139,9 @@ def intervals(arm: Arm, name: str) -> list[tuple[int, Spread]]:
 def _limits(ax: Axes, points: Sequence[Row], name: str) -> None:
     """The y axis without what a curve comes from: its first steps would leave no room for the rest."""
     last = max(row["step"] for row in points)
-    late = [row for row in points if row["step"] >= _BEGINNING * last] or list(points)
+    late = [row for row in points if row["step"] >= _BEGINNING * last]
+    if len({row["step"] for row in late}) < _LOOKS:
+        late = list(points)
     ends = [factor_of(name) * (row["mean"] + sign * (row["deviation"] or 0.0)) for row in late for sign in (-1, 1)]
     room = 0.06 * (max(ends) - min(ends)) or 0.01 * abs(ends[0]) or 1.0
     ax.set_ylim(min(ends) - room, max(ends) + room)
