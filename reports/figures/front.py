@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from bench.case import WHOLE
 from reports import settings, units
 from reports.figures import select, style
-from reports.figures.beside import Point, name_points
 from reports.figures.labels import legend_above, legend_columns, plain_log_ticks
+from reports.figures.point_names import Point, name_points
 from reports.frame import method_rank
 from reports.settings import Row
 

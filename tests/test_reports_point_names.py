@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from reports.figures.beside import Point, name_points
+from reports.figures.point_names import Point, name_points
 
 
 def boxes(points: list[Point]) -> tuple[list[Annotation], list[Bbox]]:
