@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,12 +12,15 @@ from bench.case import WHOLE
 from reports import settings, units
 from reports.figures import select, style
 from reports.figures.labels import legend_above, legend_columns, plain_log_ticks
+from reports.figures.point_names import Point, name_points
 from reports.frame import method_rank
 from reports.settings import Row
 
 NEEDS = "two or more methods, or settings of one, with the peak of a step and a rate, at one point of the grid"
 _LEGEND_ROW_INCHES = 0.13
 """For each row of the legend beyond two."""
+_SHORT: Final = {"micro_batches": "m", "keep": "k", "accumulate": "a"}
+"""What stands for the settings of the dial in names of points."""
 
 
 def plot(view: select.View) -> select.Plot:
@@ -71,6 +74,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
             drawstyle="steps-post",
             zorder=1,
         )
+        named: list[Point] = []
         for method in methods:
             look = looks[method]
             own = [row for row in points if row["method"] == method]
@@ -83,7 +87,7 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
                     *([one] for one in at), color=look.color, marker=look.marker, linestyle="none",
                     markerfacecolor=face, zorder=3,
                 )  # fmt: skip
-                _name(ax, row, told, at)
+                named.append(Point(*at, _name(row, told)))
         ax.set_xscale("log")
         low, high = ax.get_xlim()
         middle = (low * high) ** 0.5
@@ -92,7 +96,8 @@ def draw(chosen: select.Plot, ax: Axes | None = None) -> Axes:
         plain_log_ticks(ax, "x")
         ax.set_xlabel(f"peak of a step ({unit.unit})")
         ax.set_ylabel("rate relative to standard" if rate == "rate_ratio" else "samples/s")
-        legend_above(ax, chosen.setting)
+        legend_above(ax, "\n".join(text for text in (chosen.setting, _key(named)) if text))
+        name_points(ax, named)
     return ax
 
 
@@ -103,22 +108,16 @@ def size(chosen: select.Plot) -> tuple[float, float]:
     return style.COLUMN[0], style.COLUMN[1] + _LEGEND_ROW_INCHES * max(0, rows - 2)
 
 
-def _name(ax: Axes, row: Row, axes: Sequence[str], at: tuple[float, float]) -> None:
+def _name(row: Row, axes: Sequence[str]) -> str:
     """What tells a point from others of its method."""
     said = [axis for axis in axes if row[axis] not in (None, WHOLE.get(axis))]
-    told = [f"{'m' if axis == 'micro_batches' else settings.name_of(axis)} {row[axis]}" for axis in said]
-    ahead = row["on_front"]
-    ax.annotate(
-        ", ".join(told),
-        xy=at,
-        # Up and to the left of a point of the front there is no other.
-        xytext=(-3, 2) if ahead else (3, -2),
-        textcoords="offset points",
-        fontsize="small",
-        color="0.35",
-        horizontalalignment="right" if ahead else "left",
-        verticalalignment="bottom" if ahead else "top",
-    )
+    return ", ".join(f"{_SHORT.get(axis, settings.name_of(axis))} {row[axis]}" for axis in said)
+
+
+def _key(named: Sequence[Point]) -> str:
+    """What the letters in the names stand for."""
+    used = {word for point in named for word in point.name.split() if word.isalpha()}
+    return " · ".join(f"{short}: {settings.name_of(axis)}" for axis, short in _SHORT.items() if short in used)
 
 
 def _chosen(view: select.View) -> list[Row]:
