@@ -162,8 +162,8 @@ def _strike(process: subprocess.Popen[bytes], sweep: _Sweep, chance: random.Rand
         return  # it was done just then
     else:
         seen.done[whom] += 1
-        # A signal that comes before the program's first line finds Python's own handlers.
-        assert code in (128 + soft, -soft), sweep.said()
+        # A signal that comes before the program's first line finds Python's own handlers, or Python on its way to them.
+        assert code in (128 + soft, -soft) or "Fatal Python error: init_import_site" in sweep.said(), sweep.said()
 
 
 class _Sweep:

@@ -37,7 +37,7 @@ def test_nulls_stay_null() -> None:
     table = frame([bare])
     (row,) = rows(table)
     measured = set(Record.__struct_fields__) - set(AXES) - {
-        "schema_version", "suite", "fingerprint", "status", "message", "threads", "verify",
+        "schema_version", "suite", "fingerprint", "status", "message", "threads", "verify", "predicted",
     }  # fmt: skip
     assert {name for name in measured if row[name] is not None} == set()
     derived = set(table.columns) - set(Record.__struct_fields__) - {"group"}
