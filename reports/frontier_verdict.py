@@ -44,11 +44,14 @@ def _sentence(members: Sequence[Largest], limit: str, share: float | None) -> st
         said = f"Don't bother: within {limit} no method goes much further than {REFERENCE}, {far}"
         return f"{said}; {removable}." if removable else f"{said}."
     parts = [f"within {limit}, {_name(best, members)} trains {_at(best)}{_where(reference)}"]
+    # What standard itself can do with its step in parts, and the best of what is neither.
+    own = [one for one in able if one.case.method == REFERENCE and one is not reference and one is not best]
     rivals = [one for one in able if one.case.method not in (best.case.method, REFERENCE)]
-    if rivals:
-        rival = max(rivals, key=lambda one: one.value or 0)
-        parts.append(f"{_name(rival, members)} {_at(rival)}")
-    said = " and ".join(parts)
+    for others in (own, rivals):
+        if others:
+            rival = max(others, key=lambda one: one.value or 0)
+            parts.append(f"{_name(rival, members)} {_at(rival)}")
+    said = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
     rates = []
     if best.rate_ratio is not None:
         rates.append(f"at {units.ratio(best.rate_ratio)} {REFERENCE}'s rate")

@@ -98,6 +98,16 @@ def test_the_sentence_says_where_standard_does_not_fit() -> None:
     assert "trains batch 105 where standard does not fit at all" in said
 
 
+def test_the_sentence_names_what_standard_does_in_parts() -> None:
+    """A step of standard's own in parts is a rival like any other."""
+    parts = [
+        msgspec.structs.replace(one, method="standard", accumulate=4) for one in RECORDS if one.method == "checkpoint"
+    ]
+    said = verdict(frame([*RECORDS, *parts]))
+    assert "where standard trains batch 9, standard (accumulate 4) batch " in said
+    assert " and checkpoint batch " in said
+
+
 def test_the_sentence_says_where_nothing_fits() -> None:
     """And where no method has any, down to which value that was tried."""
     reach = {key: (600, 40, 1.0) for key in REACH if key[1] == 1}
