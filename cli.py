@@ -11,7 +11,8 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
@@ -145,6 +146,21 @@ Rows = Annotated[
 ]
 
 
+def _count(option: str, said: str) -> Any:
+    """An option that takes a whole number from 1 on."""
+    return typer.Option(option, metavar="N", parser=options.count(option), help=said)
+
+
+def _timeout(said: str) -> Any:
+    """--timeout: seconds."""
+    return typer.Option("--timeout", metavar="S", parser=options.seconds("--timeout"), help=said)
+
+
+def _into(name: str) -> Any:
+    """--out: the directory to be written, results/NAME-TIME where there is none given."""
+    return typer.Option("--out", metavar="DIR", help=f"Where to; results/{name}-TIME unless given.")
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         print(f"{PROGRAM} {metadata.version(PROGRAM)}")
@@ -167,23 +183,10 @@ def run_command(
     given: Mapping[str, str],
     name: Annotated[str, typer.Argument(metavar="SUITE|FILE.toml", help=f"See `{PROGRAM} list`.")] = suite.FIRST,
     data: Data = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-TIME unless given.")] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", parser=options.seconds("--timeout"), help="Seconds a case may take; no limit unless given."
-        ),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=options.count("--rounds"), help="Timed steps of each method, not the suite's."
-        ),
-    ] = None,
-    warmup: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.count("--warmup"), help="Steps before those, not the suite's."),
-    ] = None,
+    out: Annotated[Path | None, _into("SUITE")] = None,
+    timeout: Annotated[float | None, _timeout("Seconds a case may take; no limit unless given.")] = None,
+    rounds: Annotated[int | None, _count("--rounds", "Timed steps of each method, not the suite's.")] = None,
+    warmup: Annotated[int | None, _count("--warmup", "Steps before those, not the suite's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     rerun: Annotated[
         str | None, typer.Option(metavar="failed|all", help="Go on, and measure these cases again.")
@@ -249,33 +252,13 @@ def frontier_command(
             help="What a training step must fit into, as in 24GiB; all of the card's memory unless given.",
         ),
     ] = None,
-    step: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=options.count("--step"), help="To how much to find it: 1 unless given, of seq 64."
-        ),
-    ] = None,
-    most: Annotated[
-        int | None, typer.Option(metavar="N", parser=options.count("--most"), help="Try nothing larger.")
-    ] = None,
+    step: Annotated[int | None, _count("--step", "To how much to find it: 1 unless given, of seq 64.")] = None,
+    most: Annotated[int | None, _count("--most", "Try nothing larger.")] = None,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; results/frontier-AXIS-TIME unless given.")
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S", parser=options.seconds("--timeout"), help="Seconds a probe may take; no limit unless given."
-        ),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.count("--rounds"), help="Timed steps, not the suite's."),
-    ] = None,
-    warmup: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.count("--warmup"), help="Steps before those, not the suite's."),
-    ] = None,
+    out: Annotated[Path | None, _into("frontier-AXIS")] = None,
+    timeout: Annotated[float | None, _timeout("Seconds a probe may take; no limit unless given.")] = None,
+    rounds: Annotated[int | None, _count("--rounds", "Timed steps, not the suite's.")] = None,
+    warmup: Annotated[int | None, _count("--warmup", "Steps before those, not the suite's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the frontier in --out.")] = False,
     no_figures: NoFigures = False,
 ) -> int:
@@ -309,32 +292,15 @@ def train_command(
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", parser=options.count("--seeds"), help="How many seeds, from 0 on; not the experiment's."
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(metavar="N", parser=options.count("--steps"), help="Optimiser steps, not the experiment's."),
-    ] = None,
+    seeds: Annotated[int | None, _count("--seeds", "How many seeds, from 0 on; not the experiment's.")] = None,
+    steps: Annotated[int | None, _count("--steps", "Optimiser steps, not the experiment's.")] = None,
     arms: Annotated[
         str | None, typer.Option(metavar="NAMES", help="Only these arms of the experiment, as in standard,bdia.")
     ] = None,
     data: Data = None,
     device: Annotated[str | None, typer.Option(metavar="D", help="Where to run: auto, cpu, cuda.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; results/EXPERIMENT-TIME unless given.")
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            parser=options.seconds("--timeout"),
-            help="Seconds an arm may take at one seed; no limit unless given.",
-        ),
-    ] = None,
+    out: Annotated[Path | None, _into("EXPERIMENT")] = None,
+    timeout: Annotated[float | None, _timeout("Seconds an arm may take at one seed; no limit unless given.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, from its checkpoints.")
     ] = False,
@@ -373,9 +339,7 @@ def predict_command(
         str, typer.Argument(metavar="SUITE|FILE.toml|RUN", help="A suite, or the directory of a run: its cases.")
     ] = suite.FIRST,
     data: Data = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; results/SUITE-predicted-TIME unless given.")
-    ] = None,
+    out: Annotated[Path | None, _into("SUITE-predicted")] = None,
     against: Annotated[
         Path | None, typer.Option("--against", metavar="RUN", help="A run's directory: its measured figures beside.")
     ] = None,
@@ -402,9 +366,12 @@ def predict_command(
 
     from reports import forecast
 
-    forecast.show(summary.records, measured)
+    with _concluding(prepared.directory):
+        forecast.show(summary.records, measured)
     if memory is not None:
-        forecast.show_fits(predict.fits(prepared, memory, _note), memory.text)
+        fitting = predict.fits(prepared, memory, _note)
+        with _concluding(prepared.directory):
+            forecast.show_fits(fitting, memory.text)
     return summary.exit_code
 
 
@@ -442,9 +409,9 @@ def report_command(
         directory=directory, format=format_, figures=figures, figure=figure, size=size, style=style, caption=caption,
         rows=limit,
     )  # fmt: skip
-    from bench import baseline
+    from bench import stored_run
 
-    run = baseline.load(directory, predicted=True)
+    run = stored_run.load(directory, predicted=True)
     _note_all(run.messages)
 
     from reports import report
@@ -512,10 +479,7 @@ def check_command(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Of --against: keep both runs, in DIR/base and DIR/head.")
     ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(metavar="S", parser=options.seconds("--timeout"), help="Of --against: seconds a case may take."),
-    ] = None,
+    timeout: Annotated[float | None, _timeout("Of --against: seconds a case may take.")] = None,
 ) -> int:
     """The gate for CI: exit 1 where a figure is worse, or a case of the baseline is missing or newly fails."""
     from reports import gate
@@ -589,11 +553,19 @@ def doctor_command(given: Mapping[str, str], data: Data = None) -> int:
 
 def _conclude(records: Sequence[Record], directory: Path, *, drawn: bool) -> None:
     """What a run ends with."""
-    try:
+    with _concluding(directory):
         from reports import report
 
         report.conclude(records, directory, _note, drawn=drawn)
-    except BrokenPipeError:  # whoever read has left; the exit code is earned all the same
+
+
+@contextmanager
+def _concluding(directory: Path) -> Iterator[None]:
+    """Inside, what is in `directory` is told: nothing is lost any more by an interruption, nor is the exit code by a
+    reader who has left."""
+    try:
+        yield
+    except BrokenPipeError:
         streams.abandon(sys.stdout)
     except KeyboardInterrupt as interrupt:
         from bench.session import RunInterruptedError

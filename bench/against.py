@@ -14,14 +14,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import axes, baseline, check, checkpoints, compare, launch, rates, repository, scratch, signals, suite
-from bench.baseline import StoredRun
+from bench import (
+    axes,
+    check,
+    checkpoints,
+    compare,
+    launch,
+    rates,
+    repository,
+    scratch,
+    signals,
+    stored_run,
+    suite,
+)
+from bench import environment as environments
 from bench.check import Verdicts
 from bench.errors import BaselineError, NothingMeasuredError, UsageError
 from bench.launch import SideError
 from bench.repository import Repository
 from bench.session import RunInterruptedError
 from bench.store import RESULTS, RUN
+from bench.stored_run import StoredRun
 from bench.tolerance import Tolerances
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -84,7 +97,7 @@ def judge(sides: Sides, tolerances: Tolerances, *, rated: bool = False, any_envi
     compared and the commit has none.
     """
     base, head = sides.base, sides.head
-    differing = baseline.differences(base.environment, head.environment, (f"in {sides.base_name}", f"in {HEAD}"))
+    differing = environments.differences(base.environment, head.environment, (f"in {sides.base_name}", f"in {HEAD}"))
     if differing and not any_environment:
         raise BaselineError(
             f"{sides.base_name} was not measured in the same environment ({'; '.join(differing)}): "
@@ -192,7 +205,7 @@ def _refuse_lacking(request: Request, file: str, folder: Path, name: str) -> Non
 
 def _loaded(directory: Path, name: str) -> StoredRun:
     try:
-        return baseline.load(directory)
+        return stored_run.load(directory)
     except NothingMeasuredError as error:
         raise SideError(f"{name}: nothing was measured") from error
     except UsageError as error:

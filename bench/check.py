@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bench import baseline, comparison, rates, rerun, slopes, suite, tolerance
-from bench.baseline import EnvironmentKey, Section, StoredRun
+from bench import environment as environments
+from bench.baseline import Section
 from bench.case import Case
 from bench.compare import Rates, between
 from bench.comparison import Comparison, Measured
+from bench.environment import EnvironmentKey
 from bench.errors import BaselineError
+from bench.stored_run import StoredRun
 from bench.tolerance import Tolerances
 
 Ungated = Literal["bit_exact", "gradient_error", "rounding_error", "stream_elements", "activation_parts", "peak_parts"]
@@ -142,7 +145,7 @@ def _comparable(path: Path, environment: EnvironmentKey, anyhow: bool) -> tuple[
     if not held.sections:
         raise BaselineError(f"baseline {path} holds no environment: write one with --update")
     nearest = held.nearest(environment)
-    differing = baseline.differences(nearest.environment, environment)
+    differing = environments.differences(nearest.environment, environment)
     if differing and not anyhow:
         of = "is of another environment" if len(held.sections) == 1 else "has no such environment, the most like it"
         raise BaselineError(

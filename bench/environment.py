@@ -20,6 +20,8 @@ import msgspec
 from bench import peers
 from bench.record import SCHEMA_VERSION
 
+EnvironmentKey = Mapping[str, str | int | None]
+"""What two environments must share for their bytes to be compared."""
 PACKAGES = (
     "numpy", "pandas", "matplotlib", "msgspec", "nvidia-ml-py", "psutil", "scikit-learn",
     "transformers", "timm", "peft", *sorted(peers.packages()),
@@ -190,3 +192,13 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def differences(old: EnvironmentKey, new: EnvironmentKey, where: tuple[str, str] = ("there", "here")) -> list[str]:
+    """Where two environments differ, one phrase a name; empty where they can be compared."""
+    names = sorted(old.keys() | new.keys())
+    return [
+        f"{name} {old.get(name)} {where[0]}, {new.get(name)} {where[1]}"
+        for name in names
+        if old.get(name) != new.get(name)
+    ]

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from bench import axes, frontier, frontier_run, models, probe, rerun, session, signals, suite
+from bench import axes, frontier, frontier_run, models, probe, session, suite
 from bench.case import Case, Plan
 from bench.environment import Environment
 from bench.errors import UsageError
@@ -20,8 +20,8 @@ from bench.frontier_events import FrontierEvent, Summary
 from bench.frontier_run import Settings
 from bench.limits import MEMORY, Limit
 from bench.models import ModelSpec
-from bench.session import THREADS, RunInterruptedError
-from bench.store import Run, Store
+from bench.session import THREADS
+from bench.store import Run
 
 _SLACK_BYTES: Final = 2 * 2**30
 """What a process may have beside the memory that is measured, and as much again: libraries, scratch, the profiler."""
@@ -71,17 +71,14 @@ class Session:
         Raises: UsageError where the directory will not do, or memory does not depend on what is looked for;
         RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
         """
-        going_on = self.request.resume
-        with signals.heeded(), signals.deferred(), Store(self.directory, self._run(), resume=going_on) as store:
-            for message in store.messages:
-                on_message(message)
-            try:
-                with signals.lifted():
-                    return frontier_run.run(self.plans, store, self.settings(), on_event)
-            except KeyboardInterrupt as interrupt:
-                to_go_on = rerun.going_on(self.request.arguments, self.directory)
-                kept = f"{len(store.records())} probes are in {self.directory}; go on with: {to_go_on}"
-                raise RunInterruptedError(interrupt, kept) from None
+        return session.in_store(
+            self.directory,
+            self._run(),
+            lambda store: frontier_run.run(self.plans, store, self.settings(), on_event),
+            resume=self.request.resume,
+            on_message=on_message,
+            so_far=lambda store: f"{len(store.records())} probes are in {self.directory}",
+        )
 
     def settings(self) -> Settings:
         """How to look for it."""

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import axes, baseline, files, probe, rerun, resolve, session, signals, store, suite, supervise
-from bench.baseline import StoredRun
+from bench import axes, files, probe, rerun, resolve, session, signals, store, stored_run, suite, supervise
 from bench.case import Case, Plan
 from bench.errors import UsageError, one_line
 from bench.fit import AXES, Fit, Found
@@ -23,6 +22,7 @@ from bench.pipes import printable
 from bench.protocol import Event, Finished, Job, Started
 from bench.record import UNREADABLE, Record
 from bench.session import THREADS, Session
+from bench.stored_run import StoredRun
 
 FITS: Final = "fits.jsonl"
 """Beside a run's results: what fits within a limit, a case a line."""
@@ -76,7 +76,7 @@ def _of_run(request: session.Request) -> tuple[suite.Suite, list[Plan]]:
         option = axes.get(next(iter(request.axes))).option
         raise UsageError(f"{option}: {request.suite} is a run, whose cases are what they are; name a suite instead")
     directory = Path(request.suite)
-    run = baseline.load(directory)
+    run = stored_run.load(directory)
     described = store.read_run(directory)
     assert described is not None
     chosen = suite.Suite(
@@ -129,8 +129,8 @@ def measured_in(against: Path | None, request: session.Request) -> StoredRun | N
     Raises: UsageError where there is none; BaselineError where it is predicted itself.
     """
     if against is None:
-        return baseline.load(Path(request.suite)) if is_run(request.suite) else None
-    return baseline.load(against)
+        return stored_run.load(Path(request.suite)) if is_run(request.suite) else None
+    return stored_run.load(against)
 
 
 def fits(

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from bench import baseline
-from bench.baseline import StoredRun
 from bench.comparison import by_case
 from bench.errors import UsageError
 from bench.record import UNMEASURED
+from bench.stored_run import StoredRun
 
 OPTION: Final = "--allow-incomplete"
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 import msgspec
 
@@ -25,6 +25,8 @@ from bench.events import RunEvent, Summary
 from bench.limits import Limit
 from bench.standing import Rerun
 from bench.store import Run, Store
+
+Result = TypeVar("Result")
 
 THREADS: Final = 2
 """CPU threads of every measuring process: fixed, as bytes and rates depend on it, and recorded."""
@@ -95,25 +97,19 @@ class Session:
 
         Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
         """
-        request = self.request
-        going_on = request.resume or request.rerun is not None
-        with signals.heeded(), signals.deferred(), Store(self.directory, self._run(), resume=going_on) as store:
-            for message in store.messages:
-                on_message(message)
-            try:
-                with signals.lifted():
-                    summary = runner.run(self.plans, store, self._settings(), on_event)
-            except KeyboardInterrupt as interrupt:
-                cases = {private.case(plan.case) for plan in self.plans}
-                held = sum(record.case() in cases for record in store.records())
-                command = rerun.going_on(self.request.arguments, self.directory)
-                of = len(self.plans)
-                kept = (
-                    f"{held} of {words.counted(of, 'case')} {words.be(of)} in {self.directory}; go on with: {command}"
-                )
-                raise RunInterruptedError(interrupt, kept) from None
-            store.finish()
-            return summary
+        return in_store(
+            self.directory,
+            self._run(),
+            lambda store: runner.run(self.plans, store, self._settings(), on_event),
+            resume=self.request.resume or self.request.rerun is not None,
+            on_message=on_message,
+            so_far=self._kept,
+        )
+
+    def _kept(self, store: Store) -> str:
+        cases = {private.case(plan.case) for plan in self.plans}
+        held, of = sum(record.case() in cases for record in store.records()), len(self.plans)
+        return f"{held} of {words.counted(of, 'case')} {words.be(of)} in {self.directory}"
 
     def _run(self) -> Run:
         return Run(
@@ -136,6 +132,35 @@ class Session:
             memory_limit=self.request.memory_limit,
             predicted=self.request.predicted,
         )
+
+
+def in_store(
+    directory: Path,
+    run: Run,
+    work: Callable[[Store], Result],
+    *,
+    resume: bool,
+    on_message: Callable[[str], None],
+    so_far: Callable[[Store], str],
+) -> Result:
+    """Has `work` done with the store in `directory`, open for it alone, and returns what it came to. `on_message` hears
+    of lines of the results that had to be left out. What an interruption says is what there is `so_far`, and the
+    command that goes on with it: that of `run` with --resume.
+
+    Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP; whatever
+    `work` does.
+    """
+    with signals.heeded(), signals.deferred(), Store(directory, run, resume=resume) as store:
+        for message in store.messages:
+            on_message(message)
+        try:
+            with signals.lifted():
+                found = work(store)
+        except KeyboardInterrupt as interrupt:
+            command = rerun.going_on(run.arguments, directory)
+            raise RunInterruptedError(interrupt, f"{so_far(store)}; go on with: {command}") from None
+        store.finish()
+        return found
 
 
 def claim(directory: Path) -> Path:

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import baseline, rates, store
-from bench.baseline import Baseline, EnvironmentKey, StoredRun
+from bench import baseline, rates, store, stored_run
+from bench import environment as environments
+from bench.baseline import Baseline
 from bench.case import Case
 from bench.comparison import Measured
+from bench.environment import EnvironmentKey
 from bench.errors import BaselineError
+from bench.stored_run import StoredRun
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,13 @@ def pair(base: Path, head: Path) -> tuple[Side, Side]:
 
 def remarks(old: Side, new: Side) -> list[str]:
     """What had to be left out of both, and in what their environments differ, a line each."""
-    differing = baseline.differences(old.environment, new.environment, (f"in {old.name}", f"in {new.name}"))
+    differing = environments.differences(old.environment, new.environment, (f"in {old.name}", f"in {new.name}"))
     return [*old.messages, *new.messages, *(f"not the same environment: {difference}" for difference in differing)]
 
 
 def _read(path: Path) -> Baseline | StoredRun:
     if not path.is_file() or path.name == store.RESULTS:
-        return baseline.load(path)
+        return stored_run.load(path)
     found = baseline.read(path)
     if not found.sections:
         raise BaselineError(f"baseline {path} holds no environment: write one with check --update")

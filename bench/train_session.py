@@ -10,13 +10,13 @@ from pathlib import Path
 
 import msgspec
 
-from bench import experiments, private, probe, rerun, session, signals, starts, train_run, words
+from bench import experiments, private, probe, session, starts, train_run, words
 from bench.case import Plan
 from bench.environment import Environment
 from bench.errors import UsageError
 from bench.events import Summary
 from bench.experiments import Experiment, Form
-from bench.session import THREADS, RunInterruptedError
+from bench.session import THREADS
 from bench.store import Run, Store
 from bench.train_events import TrainEvent
 from bench.train_run import Settings
@@ -76,20 +76,17 @@ class Session:
 
         Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
         """
-        going_on = self.request.resume
-        with signals.heeded(), signals.deferred(), Store(self.directory, self._run(), resume=going_on) as store:
-            for message in store.messages:
-                on_message(message)
-            try:
-                with signals.lifted():
-                    summary = train_run.run(self.plans, store, self._settings(), on_event)
-            except KeyboardInterrupt as interrupt:
-                raise RunInterruptedError(interrupt, self._kept(store)) from None
-            store.finish()
-            return summary
+        return session.in_store(
+            self.directory,
+            self._run(),
+            lambda store: train_run.run(self.plans, store, self._settings(), on_event),
+            resume=self.request.resume,
+            on_message=on_message,
+            so_far=self._kept,
+        )
 
     def _kept(self, store: Store) -> str:
-        """What an interruption leaves behind, and how to go on with it."""
+        """What an interruption leaves behind."""
         held = {record.case() for record in store.records()}
         of = len(self.plans)
         done = sum(private.case(plan.case) in held for plan in self.plans)
@@ -98,7 +95,7 @@ class Session:
             there = folders.checkpoints(folders.folder(self.directory, plan.case))
             if there and private.case(plan.case) not in held:
                 kept += f", and {plan.case.arm} at seed {plan.case.seed} up to step {there[0][0]}"
-        return f"{kept}; go on with: {rerun.going_on(self.request.arguments, self.directory)}"
+        return kept
 
     def _run(self) -> Run:
         own = self.experiment

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench import predict
-from bench.baseline import StoredRun
 from bench.fit import Fit
 from bench.record import Record
+from bench.stored_run import StoredRun
 from reports import page, predicted, units
 from reports.frame import frame
 from reports.verdict import verdict

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Final, TextIO
 
 import msgspec
-from rich.console import Console
 from rich.text import Text
 
 from bench import frontier
@@ -16,34 +15,33 @@ from bench.frontier_run import Settings
 from bench.frontier_search import MOST_PROBES
 from bench.record import Record
 from reports import settings, units
-from reports.progress import LOG_WIDTH
+from reports.bar import Lines
 
 _DOING: Final = {"probe": "probing", "confirm": "training", "time": "timing"}
 
 
-class Live:
+class Live(Lines):
     """Shows the events of `bench.frontier_run.run`, to whose `on_event` it is given; `cases` are those that are looked
     into, at any value of what is looked for."""
 
     def __init__(self, stream: TextIO, cases: Sequence[Case], looking: Settings) -> None:
+        super().__init__(stream)
         self._over = looking.over
         rows = [msgspec.structs.asdict(self._without(case)) for case in cases]
         self._axes = settings.varying(rows)
         self._name_width = max((len(self._name(case)) for case in cases), default=0)
-        on_terminal = stream.isatty()
-        self._console = Console(file=stream, width=None if on_terminal else LOG_WIDTH, highlight=False)
-        self._say(Text(f"the largest {self._over} that fits {looking.limit_text}: {settings.sentence(rows)}", "bold"))
+        self.say(Text(f"the largest {self._over} that fits {looking.limit_text}: {settings.sentence(rows)}", "bold"))
 
     def __call__(self, event: FrontierEvent) -> None:
         """Shows one event."""
         match event:
             case Done():
-                self._say(self._done(event))
+                self.say(self._done(event))
             case Doing(kind="time"):
                 values = sorted({getattr(case, self._over) for case in event.cases})
                 at = ", ".join(map(units.integer, values))
                 what = f"{len(event.cases)} side by side" if len(event.cases) > 1 else self._name(event.cases[0])
-                self._say(Text(f"timing {what} at {self._over} {at}", "dim"))
+                self.say(Text(f"timing {what} at {self._over} {at}", "dim"))
 
     def _done(self, event: Done) -> Text:
         record = event.record
@@ -70,9 +68,6 @@ class Live:
 
     def _without(self, case: Case) -> Case:
         return msgspec.structs.replace(case, **{self._over: None})
-
-    def _say(self, line: Text) -> None:
-        self._console.print(line, soft_wrap=True)
 
 
 def _by(record: Record) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import against, baseline, check, rates, renewal, streams
+from bench import against, baseline, check, rates, renewal, stored_run, streams
 from bench.check import Verdicts
 from bench.errors import EXIT_OK, EXIT_REGRESSION, UsageError
 from reports import checked, published
@@ -79,7 +79,7 @@ def answer(request: Request, note: Note) -> int:
 
 
 def _hold_to_baseline(request: Request, path: Path, note: Note) -> int:
-    run = baseline.load(Path(request.what))
+    run = stored_run.load(Path(request.what))
     if request.update and not request.incomplete:
         renewal.refuse_incomplete(request.what, run, path)
     for message in run.messages:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from bench.case import METHOD_AXES
-from bench.fit import Fit, Found, Growing
+from bench.fit import AXES, Fit, Found, Growing
 from bench.predict import Pair
 from reports import settings, units
 from reports.frame import grid_order
@@ -17,6 +17,10 @@ from reports.sheets import Cell, Column, Line, Notes, Sheet, axis_cell, cell
 
 TOLERABLE: Final = 0.02
 """An error beyond which a prediction is called off."""
+
+
+_OTHER: Final[dict[Growing, Growing]] = {"depth": "batch", "batch": "depth"}
+"""What is held as the other grows."""
 
 
 class _Metric(NamedTuple):
@@ -141,11 +145,7 @@ def sentence(fits: Sequence[Fit], limit: str) -> str:
         return f"Nothing could be predicted of what fits in {limit}."
     last = max(told, key=lambda fit: (fit.case.depth or 0, fit.case.batch or 0))
     group = sorted((fit for fit in told if fit.case.group() == last.case.group()), key=lambda fit: grid_order(fit.case))
-    clauses = [
-        clause
-        for axis, what in (("depth", _given(last, "batch")), ("batch", _given(last, "depth")))
-        if (clause := _clause(group, axis, what))  # type: ignore[arg-type]
-    ]
+    clauses = [clause for axis in AXES if (clause := _clause(group, axis, _given(last, _OTHER[axis])))]
     return f"In {limit}, {'; '.join(clauses)}." if clauses else f"Nothing fits in {limit}."
 
 

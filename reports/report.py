@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench import curves, predict
-from bench.baseline import StoredRun
 from bench.curves import Point
 from bench.record import Record
+from bench.stored_run import StoredRun
 from reports import captions, excerpt, forecast, page
 from reports.frame import frame, rows_kept
 from reports.request import Request

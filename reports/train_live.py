@@ -6,13 +6,10 @@ On a terminal a bar at the bottom counts all steps of all arms; elsewhere plain 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import TaskProgressColumn
 from rich.text import Text
 
 from bench import words
@@ -22,16 +19,18 @@ from bench.events import RecordDone, RunStarted
 from bench.record import Record
 from bench.train_events import ArmStarted, Trained, TrainEvent
 from reports import settings, units
-from reports.progress import LOG_WIDTH, TimeLeft, end, left
+from reports.bar import BarredLines, left
 
 _LOSS_DECIMALS = 4
 
 
-class Live(AbstractContextManager["Live"]):
+class Live(BarredLines):
     """Shows the events of `bench.train_run.run`, to whose `on_event` it is given; `cases` are those of the run, and
     `title` begins what is said of them."""
 
     def __init__(self, stream: TextIO, cases: Sequence[Case], title: str) -> None:
+        self._counts = {(case.arm, case.seed): case.train_steps for case in cases}
+        super().__init__(stream, TaskProgressColumn(), sum(self._counts.values()))
         rows = [msgspec.structs.asdict(case) for case in cases]
         self._title = title
         self._shared = settings.sentence(rows)
@@ -39,30 +38,8 @@ class Live(AbstractContextManager["Live"]):
         self._arms = len({case.arm for case in cases})
         self._name_width = max((len(_name(case)) for case in cases), default=0)
         self._step_width = max((len(str(case.train_steps)) for case in cases), default=0)
-        self._counts = {(case.arm, case.seed): case.train_steps for case in cases}
         self._number, self._count = 0, len(cases)
         self._done = 0
-        on_terminal = stream.isatty()
-        self._console = Console(file=stream, width=None if on_terminal else LOG_WIDTH, highlight=False)
-        self._bar = Progress(
-            TaskProgressColumn(),
-            BarColumn(bar_width=20),
-            TimeLeft(),
-            TextColumn("{task.description}", markup=False),
-            console=self._console,
-            transient=True,
-            disable=not on_terminal,
-        )
-        self._task = self._bar.add_task("starting", total=sum(self._counts.values()), ends=None)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
 
     def __call__(self, event: TrainEvent) -> None:
         """Shows one event."""
@@ -71,7 +48,7 @@ class Live(AbstractContextManager["Live"]):
                 self._begin(event)
             case ArmStarted():
                 self._number = event.number
-                self._bar.update(self._task, description=f"{_name(event.case)}: measuring memory, building the model")
+                self.show(doing=f"{_name(event.case)}: measuring memory, building the model")
             case Trained():
                 self._trained(event)
             case RecordDone():
@@ -79,49 +56,46 @@ class Live(AbstractContextManager["Live"]):
 
     def _begin(self, event: RunStarted) -> None:
         what = f"{words.counted(self._arms, 'arm')} of {words.counted(self._seeds, 'seed')}"
-        self._say(Text(f"{self._title}: {what}: {self._shared}", style="bold"))
+        self.say(Text(f"{self._title}: {what}: {self._shared}", style="bold"))
         for record in event.reused:
             self._done += self._counts.pop((record.arm, record.seed), 0)
-        self._bar.update(self._task, completed=self._done)
+        self.show(completed=self._done)
         if event.reused:
             count = len(event.reused)
-            self._say(Text(f"{count} of {self._count} {words.be(self._count)} trained already"))
+            self.say(Text(f"{count} of {self._count} {words.be(self._count)} trained already"))
         if event.stale:
-            self._say(Text(f"trained again, as they rest on other code, data or settings: {event.stale}"))
+            self.say(Text(f"trained again, as they rest on other code, data or settings: {event.stale}"))
 
     def _trained(self, event: Trained) -> None:
         case = event.case
-        self._bar.update(
-            self._task, completed=self._done + event.step, ends=end(event.remaining_seconds),
-            description=f"{_name(case)}: step {event.step} of {case.train_steps}",
-        )  # fmt: skip
+        doing = f"{_name(case)}: step {event.step} of {case.train_steps}"
+        self.show(completed=self._done + event.step, doing=doing)
+        self.ends_in(event.remaining_seconds)
         if event.begun_at and event.step == event.begun_at and not event.points:
-            self._say(self._line(case, event.step, Text("goes on from its checkpoint", "dim")))
+            self.say(self._line(case, event.step, Text("goes on from its checkpoint", "dim")))
         seen = {point.name: point for point in event.points if point.block is None and point.gamma is None}
         if "validation_loss" in seen:
             told = Text(_figures(seen))
-            if not self._console.is_terminal and event.remaining_seconds is not None:
+            if not self.console.is_terminal and event.remaining_seconds is not None:
                 told.append(f"  ({left(event.remaining_seconds)})")
-            self._say(self._line(case, event.step, told))
+            self.say(self._line(case, event.step, told))
 
     def _finish(self, event: RecordDone) -> None:
         record = event.record
         self._done += self._counts.pop((record.arm, record.seed), 0)
-        self._bar.update(self._task, completed=self._done, ends=end(event.remaining_seconds))
+        self.show(completed=self._done)
+        self.ends_in(event.remaining_seconds)
         told = Text("done", "green") if record.status == "ok" else Text(record.status, "red")
         figures = _memory_and_time(record)
         told.append("".join(f"  {one}" for one in figures))
         if record.message is not None:
             told.append(f"  {record.message}", "dim")
-        self._say(self._line(record.case(), record.trained_steps, told))
+        self.say(self._line(record.case(), record.trained_steps, told))
 
     def _line(self, case: Case, step: int | None, told: Text) -> Text:
         number = f"[{str(self._number).rjust(len(str(self._count)))}/{self._count}] "
         steps = f"{'' if step is None else step}".rjust(self._step_width)
         return Text.assemble(number, _name(case).ljust(self._name_width), f"  {steps}/{case.train_steps}  ", told)
-
-    def _say(self, line: Text) -> None:
-        self._console.print(line, soft_wrap=True)
 
 
 def _name(case: Case) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench import words
-from bench.curves import Point
 from reports import units, watched
 from reports.arms import Arm, over
 from reports.watched import Series
@@ -14,12 +13,11 @@ from reports.watched import Series
 def rebuilt(found: Sequence[Arm]) -> str:
     """What became of the reconstruction error while training."""
     clauses, exact = [], []
-    for one in watched.series(found, "reconstruction_error", blocks=True):
-        looks = over(one.points(blocks=True), lambda point: point.step)
-        if _always_exact(one.points(blocks=True)):
+    for one, ends in _seen(found, "reconstruction_error", blocks=True):
+        if ends is None:
             exact.append(one.label)
-        elif looks:
-            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
+        else:
+            first, last = ends
             clauses.append(
                 f"the reconstruction error of {one.label} was {first} at worst at first and {last} at the end"
             )
@@ -31,12 +29,11 @@ def rebuilt(found: Sequence[Arm]) -> str:
 def gradients(found: Sequence[Arm]) -> str:
     """What became of the gradients, and of the loss all the while."""
     clauses, exact = [], []
-    for one in watched.series(found, "gradient_error", blocks=False):
-        looks = over(one.points(blocks=False), lambda point: point.step)
-        if _always_exact(one.points(blocks=False)):
+    for one, ends in _seen(found, "gradient_error", blocks=False):
+        if ends is None:
             exact.append(one.label)
-        elif looks:
-            first, last = (units.error(max(value.values)) for _, value in (looks[0], looks[-1]))
+        else:
+            first, last = ends
             clauses.append(
                 f"the gradients of {one.label} were off by {first} at first and {last} at the end{_loss(one)}"
             )
@@ -45,8 +42,16 @@ def gradients(found: Sequence[Arm]) -> str:
     return sentence(clauses)
 
 
-def _always_exact(points: Sequence[Point]) -> bool:
-    return bool(points) and all(point.value == 0 for point in points)
+def _seen(found: Sequence[Arm], name: str, *, blocks: bool) -> Iterator[tuple[Series, tuple[str, str] | None]]:
+    """Each series of an error, with the largest of its first and of its last look; None where all are 0."""
+    for one in watched.series(found, name, blocks=blocks):
+        points = one.points(blocks=blocks)
+        looks = over(points, lambda point: point.step)
+        if points and all(point.value == 0 for point in points):
+            yield one, None
+        elif looks:
+            (_, first), (_, last) = looks[0], looks[-1]
+            yield one, (units.error(max(first.values)), units.error(max(last.values)))
 
 
 def _loss(one: Series) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import baseline, parts
+from bench import baseline, parts, stored_run
 from bench.case import Case
 from bench.entry import Entry
 from bench.environment import capture
@@ -333,6 +333,6 @@ def test_a_run_of_two_environments_says_so(tmp_path: Path) -> None:
         run = Run(suite="quick", started="", arguments=[], environment=first | change)
         with Store(tmp_path, run, resume=bool(number)) as opened:
             opened.append(record(number + 1))
-        said = baseline.load(tmp_path).messages
+        said = stored_run.load(tmp_path).messages
         assert len(said) == (number == 2)
     assert said == [f"{tmp_path} was measured in more than one environment: torch 2.13.0 at first, 2.99.0 later"]

@@ -10,11 +10,11 @@ import pytest
 from synthetic_records import case, depth_suite, failed, full, record
 
 from bench import axes, baseline, check, law, rates, rerun, suite
-from bench.baseline import StoredRun
 from bench.comparison import Comparison
 from bench.entry import entry
 from bench.errors import BaselineError, UsageError
 from bench.record import Record
+from bench.stored_run import StoredRun
 from bench.tolerance import Tolerances
 
 KEY = {"schema_version": 1, "device": "cpu", "torch": "2.13.0", "threads": 2, "gpu_name": None}

@@ -85,9 +85,10 @@ def test_only_the_reports_import_pandas() -> None:
 
 
 def test_only_the_tables_build_rich_tables() -> None:
-    """Rich tables are built in one file; four others print: progress, that of a frontier and of training, and pages."""
+    """Rich tables are built in one file; five others print: lines with a bar, three kinds of progress, and pages."""
     assert importers("rich") <= {
         "reports/tables.py",
+        "reports/bar.py",
         "reports/progress.py",
         "reports/frontier_live.py",
         "reports/page.py",
