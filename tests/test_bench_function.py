@@ -14,9 +14,9 @@ from test_bench_worker import job, run
 import bench
 import cli
 from bench import fingerprint, models, private, probe, resolve, suite
-from bench.baseline import load
 from bench.case import Case, Plan
 from bench.errors import UsageError
+from bench.stored_run import load
 from bench.workload import build
 
 BLOCKS = """

@@ -15,11 +15,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import cli
 from bench import models, probe, suite
-from bench.baseline import load
 from bench.builders import hf_sizes, huggingface
 from bench.case import Case, Measurement, Plan
 from bench.errors import UsageError
 from bench.meters.memory import static_bytes
+from bench.stored_run import load
 from bench.workload import Workload, build
 
 SMALL = {"depth": 2, "width": 16, "heads": 2, "batch": 2}

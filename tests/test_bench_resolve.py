@@ -11,8 +11,8 @@ import pytest
 import cli
 from bdia.methods import METHODS
 from bench import resolve
-from bench.baseline import load
 from bench.errors import UsageError
+from bench.stored_run import load
 
 PAGE = (Path(__file__).parent.parent / "docs" / "adding-a-method.md").read_text(encoding="utf-8")
 
