@@ -158,21 +158,19 @@ def _reference(ax: Axes, axis: zero.ZeroAxis, points: Sequence[Row]) -> None:
     if len(blocks_) < 2:
         return
     ax.plot(blocks_, [level * 0.5**block for block in blocks_], color="0.35", linestyle="--", linewidth=0.7)
-    # The direction of the line in the units of the axes, for a text that runs along it.
-    at = blocks_[len(blocks_) // 3]
-    height = 0.8 * level * 0.5**at
-    ax.text(
-        at,
-        height,
-        "2× per block",
-        rotation=math.degrees(math.atan(-math.log(2) * height)),
-        rotation_mode="anchor",
-        transform_rotates_text=True,
-        fontsize="small",
-        color="0.35",
-        horizontalalignment="center",
-        verticalalignment="top",
-    )
+    text: dict[str, Any] = {"fontsize": "small", "color": "0.35"}
+    # Along the line where it is long enough to carry the words, else after it, where it has run into the axis.
+    if len(blocks_) > len(span) // 2:
+        at = blocks_[len(blocks_) // 3]
+        height = 0.8 * level * 0.5**at
+        # The direction of the line in the units of the axes.
+        text |= {"rotation": math.degrees(math.atan(-math.log(2) * height)), "rotation_mode": "anchor"}
+        text |= {"transform_rotates_text": True, "horizontalalignment": "center", "verticalalignment": "top"}
+    else:
+        at = blocks_[-1] + 0.3
+        height = level * 0.5 ** blocks_[-1]
+        text |= {"horizontalalignment": "left", "verticalalignment": "center"}
+    ax.text(at, height, "2× per block", **text)
 
 
 def _steps_legend(ax: Axes, steps: Sequence[int]) -> None:
