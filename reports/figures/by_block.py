@@ -161,7 +161,7 @@ def _reference(ax: Axes, axis: zero.ZeroAxis, points: Sequence[Row]) -> None:
     text: dict[str, Any] = {"fontsize": "small", "color": "0.35"}
     # Along the line where it is long enough to carry the words, else after it, where it has run into the axis.
     if len(blocks_) > len(span) // 2:
-        at = blocks_[len(blocks_) // 3]
+        at: float = blocks_[len(blocks_) // 3]
         height = 0.8 * level * 0.5**at
         # The direction of the line in the units of the axes.
         text |= {"rotation": math.degrees(math.atan(-math.log(2) * height)), "rotation_mode": "anchor"}
