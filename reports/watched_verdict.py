@@ -35,7 +35,8 @@ def gradients(found: Sequence[Arm]) -> str:
         else:
             first, last = ends
             clauses.append(
-                f"the gradients of {one.label} were off by up to {first} at first and up to {last} at the end{_loss(one)}"
+                f"the gradients of {one.label} were off by up to {first} at first and up to {last} at the end"
+                + _loss(one)
             )
     if exact:
         clauses.append(f"those of {listed(exact)} were exact at every look")

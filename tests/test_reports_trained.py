@@ -323,7 +323,8 @@ def test_what_was_watched_has_sentences() -> None:
     assert "bdia (eq. 24) rebuilt every block bit for bit at every look." in said
     said = verdict(training.drift().frame())
     assert (
-        "The gradients of bdia-naive (eq. 16) were off by up to 1.1 at first and up to 27 at the end, while its loss fell " in said
+        "The gradients of bdia-naive (eq. 16) were off by up to 1.1 at first and up to 27 at the end, while its loss "
+        "fell " in said
     )
     assert "those of bdia (eq. 24) were exact at every look." in said
     assert (
