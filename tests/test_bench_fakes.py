@@ -204,6 +204,45 @@ def test_products_of_sixteen_bits_are_asked_once_for_each_shape() -> None:
     assert kernels.scratch_bytes(torch.ops.aten.relu.default, (left,)) is None
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_attention_takes_what_its_kernel_takes(dtype: torch.dtype, batch: int) -> None:
+    """Forward and backward, of one sample and of more than were asked about, as heads lie in a model: no byte apart."""
+
+    def attend(qkv: torch.Tensor) -> torch.Tensor:
+        query, key, value = (part.unflatten(-1, (3, 8)).transpose(1, 2) for part in qkv.chunk(3, dim=-1))
+        return torch.nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
+
+    def step(tensor: torch.Tensor) -> None:
+        out = attend(tensor)
+        out.backward(torch.ones_like(out))
+
+    with world() as (_, counter):
+        fake = torch.empty(batch, 33, 72, dtype=dtype, requires_grad=True)
+        counter.highest = start = counter.level
+        step(fake)
+    real = torch.zeros(batch, 33, 72, dtype=dtype, requires_grad=True)
+    with level(torch.device("cpu")) as meter:
+        meter.mark("before")
+        step(real)
+        meter.mark("after")
+    assert counter.highest - start == meter.rise("before", "after")
+
+
+@pytest.mark.parametrize("operator", [torch.add, torch.sub, torch.mul, torch.div])
+def test_two_formats_take_a_copy_in_the_wider(operator: Callable[..., torch.Tensor]) -> None:
+    """As where a block's 16-bit output is added to a stream of 32 bits; one of no sides before there is an output."""
+    wide, narrow = torch.zeros(33, 8), torch.zeros(33, 8, dtype=torch.bfloat16)
+    for first, second in ((wide, narrow), (narrow, wide), (wide, wide), (wide, narrow[0, 0])):
+        with level(torch.device("cpu")) as meter:
+            meter.mark("before")
+            operator(first, second)
+            meter.mark("after")
+        scratch = kernels.scratch_bytes(getattr(torch.ops.aten, operator.__name__).Tensor, (first, second))
+        assert scratch is not None
+        assert meter.rise("before", "after") == wide.nbytes + max(scratch)
+
+
 def test_every_method_of_the_table_can_be_predicted() -> None:
     """Whatever a method's strategy is, it runs on fake tensors."""
     for method in METHODS:

@@ -128,7 +128,7 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return func.decompose(*args, **kwargs)
         if answers.draws(func, args, kwargs):
             answers.draw()
-        scratch = kernels.scratch_bytes(func, args)
+        scratch = kernels.scratch_bytes(func, args, kwargs)
         out = func(*args, **kwargs)
         answers.remember(func, args, out)
         if func is aten.add.Tensor and _by_engine():
