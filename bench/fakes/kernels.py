@@ -133,8 +133,9 @@ def _beside_attention(kernel: Callable[..., Any], args: Sequence[object], kwargs
         return 0
     given = tuple(_lying(value) for value in args)
     named = tuple((name, _lying(value)) for name, value in sorted(kwargs.items()))
-    one, two = (_of_attention(kernel, query.shape[0], n, given, named, torch.get_num_threads()) for n in (1, 2))
-    return one + (query.shape[0] - 1) * (two - one)
+    batch = query.shape[0]
+    one, two = (_of_attention(kernel, batch, n, given, named, torch.get_num_threads()) for n in (1, min(batch, 2)))
+    return one + (batch - 1) * (two - one)
 
 
 def _lying(value: object) -> object:
@@ -151,7 +152,6 @@ def _of_attention(
 
     with _disable_current_modes(), torch.no_grad():
         args, kwargs = [made(value) for value in given], {name: made(value) for name, value in named}
-        kernel(*args, **kwargs)
         tracer = Tracer()
         tracer.start()
         out = kernel(*args, **kwargs)
