@@ -163,6 +163,24 @@ def test_digits_keep_their_labels() -> None:
     assert source.count == 1797
 
 
+def test_digits_are_read_without_importing_scikit_learn() -> None:
+    """Importing it takes longer than a small case; a fresh process that has drawn a batch has not."""
+    code = (
+        "import sys; from bench.data.images import images; images(None, samples=5, seed=0).batch(0); "
+        "sys.exit('sklearn' in sys.modules)"
+    )
+    root = Path(__file__).resolve().parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_digits_that_lie_elsewhere_are_asked_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where its file is not where it was, the digits are the same."""
+    found = images(None, samples=50, seed=3).batch(1)
+    monkeypatch.setattr("bench.data.images.DIGITS_FILE", "nowhere.csv")
+    asked = images(None, samples=50, seed=3).batch(1)
+    assert all(torch.equal(one, other) for one, other in zip(found, asked, strict=True))
+
+
 @pytest.mark.parametrize("seed", [0, 5])
 def test_a_batch_of_images_follows_from_seed_and_step(seed: int) -> None:
     """The same seed and step give the same images and labels; another step gives others."""

@@ -260,9 +260,7 @@ def test_a_sweep_over_gamma_stands_beside_the_published_one() -> None:
     assert sheet is not None
     assert [one.heading for one in sheet.columns[3:5]] == ["γ = 0", "γ = ±0.5"]
     measured = sheet.lines[1].cells
-    assert measured[3].value == pytest.approx(
-        statistics.fmean(values(training.gamma(), "γ=0", "validation_accuracy"))
-    )
+    assert measured[3].value == pytest.approx(statistics.fmean(values(training.gamma(), "γ=0", "validation_accuracy")))
 
 
 def test_published_numbers_are_of_methods_of_the_table() -> None:

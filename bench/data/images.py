@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from importlib import util
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +30,8 @@ SIDE = 32
 DIGIT_SIDE = 8
 DIGIT_WHITE = 16.0
 """The largest value of a pixel in scikit-learn's digits."""
+DIGITS_FILE: Final = "datasets/data/digits.csv.gz"
+"""Where scikit-learn keeps them."""
 PADDING = 4
 """Pixels by which an augmented image is moved at most: an eighth of its side, one pixel of an 8×8 digit."""
 
@@ -109,13 +114,12 @@ def resized(pictures: Tensor, channels: int, size: tuple[int, int]) -> Tensor:
 
 def _digits(samples: int, seed: int, split: Split) -> Images:
     """1797 digits of 8×8, each pixel made a square of 4×4, grey in three channels, scaled to −1 … 1."""
-    from sklearn.datasets import load_digits  # slow to import, and only needed here
-
-    bunch = load_digits()
-    part = splits.digits(len(bunch.target), split)
-    some = slice(part.start, part.stop)
-    small = (bunch.images[some] / (DIGIT_WHITE / 2) - 1).astype(np.float32)  # [M, 8, 8]
-    every = bunch.target[some].astype(np.int64)  # [M]
+    table = _digits_table()
+    part = splits.digits(len(table), split)
+    some = table[part.start : part.stop]
+    pixels = some[:, :-1].reshape(-1, DIGIT_SIDE, DIGIT_SIDE)
+    small = (pixels / (DIGIT_WHITE / 2) - 1).astype(np.float32)  # [M, 8, 8]
+    every = some[:, -1]  # [M]
     times = SIDE // DIGIT_SIDE
 
     def read(indices: Integers) -> tuple[Floats, Integers]:
@@ -124,6 +128,18 @@ def _digits(samples: int, seed: int, split: Split) -> Images:
 
     moved = Augmentation(padding=PADDING, stride=times, flip=False, black=(-1.0, -1.0, -1.0))
     return Images(count=len(every), classes=10, read=read, samples=samples, seed=seed, augmentation=moved)
+
+
+def _digits_table() -> Integers:
+    """The digits [M, 65]: 64 pixels and the label of each."""
+    home = util.find_spec("sklearn")
+    # Read without scikit-learn, whose import takes two seconds of each child process.
+    if home is not None and home.origin is not None and (file := Path(home.origin).parent / DIGITS_FILE).is_file():
+        return np.loadtxt(file, dtype=np.int64, delimiter=",")
+    from sklearn.datasets import load_digits  # a version that keeps them elsewhere knows where
+
+    bunch = load_digits()
+    return np.column_stack((bunch.data, bunch.target)).astype(np.int64)
 
 
 def _cifar(layout: Cifar, maps: list[np.memmap], samples: int, seed: int) -> Images:
