@@ -10,6 +10,10 @@ import pytest
 
 # Deterministic kernels on CUDA need it before the first call of cuBLAS in the process.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+# Threads that wait for work sleep: the children of two tests side by side have twice as many as there are cores, and
+# where they spin instead, a step of milliseconds may take seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
 # Where GitHub runs the tests, what they check is not for it to show.
 for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
     os.environ.pop(name, None)
