@@ -105,6 +105,8 @@ class SetAdam(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             tensors = [self._of(parameter) for parameter in group["params"] if parameter.grad is not None]
+            if not tensors:
+                continue
             foreach = group["foreach"]
             if foreach is None:
                 _, foreach = _default_to_fused_or_foreach([one.parameter for one in tensors], differentiable=False)

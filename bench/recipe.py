@@ -13,9 +13,11 @@ Optimizer = Literal["adamw", "adam", "set-adam"]
 Schedule = Literal["constant", "cosine"]
 OPTIMIZERS: Final[tuple[Optimizer, ...]] = get_args(Optimizer)
 SCHEDULES: Final[tuple[Schedule, ...]] = get_args(Schedule)
+LARGEST: Final = 1e9
+"""Beyond any rate, and short of infinity."""
 
-_Above0 = Annotated[float, msgspec.Meta(gt=0)]
-_AtLeast0 = Annotated[float, msgspec.Meta(ge=0)]
+_Above0 = Annotated[float, msgspec.Meta(gt=0, le=LARGEST)]
+_AtLeast0 = Annotated[float, msgspec.Meta(ge=0, le=LARGEST)]
 _Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 _CountOr0 = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]

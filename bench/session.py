@@ -142,15 +142,16 @@ def in_store(
     resume: bool,
     on_message: Callable[[str], None],
     so_far: Callable[[Store], str],
+    begun: bool = False,
 ) -> Result:
     """Has `work` done with the store in `directory`, open for it alone, and returns what it came to. `on_message` hears
     of lines of the results that had to be left out. What an interruption says is what there is `so_far`, and the
-    command that goes on with it: that of `run` with --resume.
+    command that goes on with it: that of `run` with --resume. `begun` is the store's.
 
     Raises: UsageError where the directory will not do; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP; whatever
     `work` does.
     """
-    with signals.heeded(), signals.deferred(), Store(directory, run, resume=resume) as store:
+    with signals.heeded(), signals.deferred(), Store(directory, run, resume=resume, begun=begun) as store:
         for message in store.messages:
             on_message(message)
         try:

@@ -40,16 +40,18 @@ class Stored(msgspec.Struct, frozen=True):
 class Store:
     """A run's directory, open for appending, and no one else's as long as it is open. A context manager."""
 
-    def __init__(self, directory: Path, run: Run, *, resume: bool = False) -> None:
+    def __init__(self, directory: Path, run: Run, *, resume: bool = False, begun: bool = False) -> None:
         """Opens `directory`, which is created where there is none, and writes `run.json`.
 
-        With `resume` an earlier run's records are kept, and its `run.json` until the first record is appended.
+        With `resume` an earlier run's records are kept, and its `run.json` until the first record is appended. `begun`
+        says that there is more than records to go on with, so that the first start is told of without one as well.
 
         Raises: UsageError where the directory cannot be written, is in use by another run, holds an earlier
         run (without `resume`) or a run of another suite, or has records of another schema.
         """
         self.directory = directory
         self._file = -1
+        self._begun = begun
         try:
             with signals.deferred():
                 self._file = _open(directory)
@@ -68,11 +70,11 @@ class Store:
             self._records = {record.case(): record for record in stored.records}
             # What earlier starts measured and still stands; with the same fingerprint a record may get new times.
             self._older = {record.case(): record.fingerprint for record in stored.records}
-            if resume and not self._records:
+            if resume and not self._records and not self._begun:
                 self.messages = [*self.messages, f"nothing to go on with in {directory}: starting afresh"]
             files.end_line(self._file, _is_record)
             self._latest = msgspec.structs.replace(run, arguments=private.arguments(run.arguments))
-            self._earlier = earlier if self._records else None
+            self._earlier = earlier if self._records or self._begun else None
             self.run = self._earlier or self._latest
             if self._earlier is None:
                 self._describe()
@@ -103,7 +105,7 @@ class Store:
 
     def _measured_after(self, earlier: Run) -> None:
         """Has `run.json` tell of this start: beside the earlier ones or, where none of their records is left, alone."""
-        run = starts.continued(earlier, self._latest, alone=not self._older)
+        run = starts.continued(earlier, self._latest, alone=not self._older and not self._begun)
         if run != self.run:
             self.run = run
             self._describe()

@@ -83,6 +83,7 @@ class Session:
             resume=self.request.resume,
             on_message=on_message,
             so_far=self._kept,
+            begun=folders.begun(self.directory),
         )
 
     def _kept(self, store: Store) -> str:

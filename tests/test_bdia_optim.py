@@ -89,6 +89,19 @@ def test_it_is_the_formula(foreach: bool, options: dict[str, Any]) -> None:
 
 
 @BOTH
+def test_a_group_without_gradients_is_left_alone(foreach: bool) -> None:
+    """A frozen group, or a step before any backward, changes nothing and raises nothing, as with torch's Adam."""
+    trained, frozen = (nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = SetAdam([{"params": [frozen]}, {"params": [trained]}], foreach=foreach)
+    optimizer.step()
+    assert torch.equal(trained, torch.ones(3))
+    trained.grad = torch.arange(3.0)
+    optimizer.step()
+    assert torch.equal(frozen, torch.ones(3))
+    assert not torch.equal(trained, torch.ones(3))
+
+
+@BOTH
 def test_groups_have_options_of_their_own(foreach: bool) -> None:
     """Each group steps by its own options, a schedule's changes included, and a tensor without a gradient waits."""
     mine = parameters(1)

@@ -213,9 +213,10 @@ def test_cifar_is_read_from_all_its_files(
 
 def test_a_label_that_is_no_class_is_refused(tmp_path: Path) -> None:
     """A folder of some other binary files shows by its labels."""
-    write_cifar(tmp_path, "data_batch_1.bin", 1, [10])
-    with pytest.raises(UsageError, match="label 10 among 10 classes"):
-        images(str(tmp_path), samples=2, seed=0).batch(0)
+    write_cifar(tmp_path, "data_batch_1.bin", 1, [9])
+    write_cifar(tmp_path, "data_batch_2.bin", 1, [3, 10, 4])
+    with pytest.raises(UsageError, match=r"data_batch_2.bin': image 1 has label 10 among 10 classes"):
+        images(str(tmp_path), samples=2, seed=0)
 
 
 # --- what data will do ------------------------------------------------------------------------------------

@@ -125,11 +125,14 @@ def test_every_step_is_exact_in_all_it_remembers(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(4), following)
 
 
-@pytest.mark.parametrize("broken", ["state.json", "model.safetensors", "optimizer.safetensors", "rng.safetensors"])
-@pytest.mark.parametrize("how", ["cut", "gone"])
+@pytest.mark.parametrize(
+    "broken", ["state.json", "model.safetensors", "optimizer.safetensors", "rng.safetensors", "SHA256SUMS"]
+)
+@pytest.mark.parametrize("how", ["cut", "gone", "changed"])
 @pytest.mark.usefixtures("every_step_told")
 def test_a_broken_checkpoint_gives_way_to_the_one_before(broken: str, how: str, tmp_path: Path) -> None:
-    """Where the last checkpoint cannot be read, the one before it is gone on with, and the end is the same."""
+    """Where the last checkpoint cannot be read, or one bit of it is another, the one before it is gone on with, and the
+    end is the same."""
     (tmp_path / "whole").mkdir()
     expected = train(plan("bdia"), tmp_path / "whole")["weights_digest"]
     (tmp_path / "cut").mkdir()
@@ -140,6 +143,10 @@ def test_a_broken_checkpoint_gives_way_to_the_one_before(broken: str, how: str, 
     file = there[0][1] / broken
     if how == "cut":
         file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif how == "changed":
+        content = bytearray(file.read_bytes())
+        content[-5] ^= 1
+        file.write_bytes(content)
     else:
         file.unlink()
     assert train(plan("bdia"), tmp_path / "cut")["weights_digest"] == expected

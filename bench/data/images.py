@@ -25,6 +25,7 @@ from bench.errors import UsageError
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 SIDE = 32
 DIGIT_SIDE = 8
@@ -59,46 +60,34 @@ class Images:
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Images [B, 3, 32, 32] in fp32 and labels [B] in int64 of step `step`, drawn with replacement; in epochs,
-        step e·`batches_an_epoch` + s is batch s of epoch e, each image once an epoch, whose last B may be smaller.
-
-        Raises: UsageError where a label is none of the set's classes.
-        """
+        step e·`batches_an_epoch` + s is batch s of epoch e, each image once an epoch, whose last B may be smaller."""
         if self.epochs:
             indices = order.epoch_batch(self.count, self.samples, self.seed, step)
         else:
             indices = np.random.default_rng((self.seed, step)).integers(0, self.count, size=self.samples)
-        pictures, labels = self._read(indices)
+        pictures, labels = self.read(indices)
         if self.augmentation is not None:
             pictures = self.augmentation.apply(pictures, self.seed, step)
         return _tensors(pictures, labels)
 
     def held_out(self, count: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """`count` batches as of `batch` to validate with, whatever the seed, and not augmented: images evenly spread
-        over the set, none twice; all of them for None. Of the last batch B may be smaller.
-
-        Raises: UsageError where a label is none of the set's classes.
-        """
+        over the set, none twice; all of them for None. Of the last batch B may be smaller."""
         for chosen in order.spread(self.count, self.samples, count):
-            yield _tensors(*self._read(chosen))
-
-    def _read(self, indices: Integers) -> tuple[Floats, Integers]:
-        pictures, labels = self.read(indices)
-        if labels.max() >= self.classes:
-            raise UsageError(f"data: label {labels.max()} among {self.classes} classes: expected {cifar.WANTED}")
-        return pictures, labels
+            yield _tensors(*self.read(chosen))
 
 
 def images(source: str | None, *, samples: int, seed: int, split: Split = "all", augment: bool = False) -> Images:
     """The images of `source`: None for scikit-learn's digits, or the folder of CIFAR's binary version. Of a split,
     those that it has (`bench.data.splits`); "train" goes in epochs. With `augment`, batches are augmented.
 
-    Raises: UsageError where the folder will not do.
+    Raises: UsageError where the folder will not do, and where a label is none of the set's classes.
     """
     if source is None:
         whole = _digits(samples, seed, split)
     else:
         layout, paths = cifar.find(source, split)
-        whole = _cifar(layout, [np.memmap(path, dtype=np.uint8, mode="r") for path in paths], samples, seed)
+        whole = _cifar(layout, [_records(path, layout) for path in paths], samples, seed)
     return replace(whole, epochs=split == "train", augmentation=whole.augmentation if augment else None)
 
 
@@ -142,8 +131,20 @@ def _digits_table() -> Integers:
     return np.column_stack((bunch.data, bunch.target)).astype(np.int64)
 
 
-def _cifar(layout: Cifar, maps: list[np.memmap], samples: int, seed: int) -> Images:
-    records = [one.reshape(-1, layout.record_bytes) for one in maps]
+def _records(path: Path, layout: Cifar) -> Bytes:
+    """One file's [M, bytes of a record]. Its labels are looked at here: a wrong one may come up hours into training."""
+    records = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, layout.record_bytes)
+    labels = records[:, layout.label_bytes - 1]
+    if labels.max() >= layout.classes:
+        at = int(labels.argmax())
+        raise UsageError(
+            f"data {str(path)!r}: image {at} has label {labels[at]} among {layout.classes} classes: it is none of "
+            f"{layout.name}'s, or damaged; expected {layout.layout}"
+        )
+    return records
+
+
+def _cifar(layout: Cifar, records: list[Bytes], samples: int, seed: int) -> Images:
     ends = np.cumsum([len(one) for one in records])
     mean: Floats = np.array(layout.mean, dtype=np.float32)[:, None, None]  # [3, 1, 1]
     std: Floats = np.array(layout.std, dtype=np.float32)[:, None, None]

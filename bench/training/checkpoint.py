@@ -1,8 +1,9 @@
 """Checkpoints: all that the rest of a training run follows from, so that one that was killed ends with
 the same weights.
 
-A checkpoint is a folder `step-N`: `model.safetensors`, `optimizer.safetensors`, `rng.safetensors` and `state.json`. It
-is written under another name and renamed, so that there is a whole one or none. Nothing is ever unpickled.
+A checkpoint is a folder `step-N`: `model.safetensors`, `optimizer.safetensors`, `rng.safetensors`, `state.json`, and
+the SHA-256 of each, so that one which a disk has changed is not gone on with. It is written under another name and
+renamed, so that there is a whole one or none. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ MODEL: Final = "model.safetensors"
 OPTIMIZER: Final = "optimizer.safetensors"
 RNG: Final = "rng.safetensors"
 STATE: Final = "state.json"
+SUMS: Final = "SHA256SUMS"
+"""Of the others, as `sha256sum --check` reads it."""
 
 
 class Progress(msgspec.Struct, kw_only=True):
@@ -98,6 +101,7 @@ class Checkpoints:
             _save({str(number): state for number, state in enumerate(states)}, part / RNG)
             state = _State(fingerprint=trained.fingerprint, progress=progress, gamma=dict(gamma), scalars=scalars)
             (part / STATE).write_bytes(msgspec.json.format(msgspec.json.encode(state)) + b"\n")
+            (part / SUMS).write_text(_sums(part))
             for file in part.iterdir():
                 _sync(file)
             _sync(part)
@@ -126,6 +130,8 @@ class Checkpoints:
 
     def _load(self, place: Path) -> tuple[Progress, dict[str, int]] | None:
         trained = self._trained
+        if (place / SUMS).read_text() != _sums(place):
+            return None
         state = msgspec.json.decode((place / STATE).read_bytes(), type=_State)
         if state.fingerprint != trained.fingerprint:
             return None
@@ -206,6 +212,18 @@ def _restore(
 
 def _save(tensors: Mapping[str, Tensor], file: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+
+
+def _sums(place: Path) -> str:
+    """The text of `SUMS` for what is in a checkpoint's folder.
+
+    Raises: OSError where a file is missing.
+    """
+    lines = []
+    for name in (MODEL, OPTIMIZER, RNG, STATE):
+        with (place / name).open("rb") as file:
+            lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n")
+    return "".join(lines)
 
 
 def _sync(path: Path) -> None:

@@ -24,6 +24,11 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(((int(step), place) for step, place in named if step.isdigit()), reverse=True)
 
 
+def begun(directory: Path) -> bool:
+    """Whether a run's directory has a checkpoint of what is not done."""
+    return any(directory.glob(f"{CHECKPOINTS}/*/{STEP}*"))
+
+
 def clear(folder: Path) -> None:
     """Removes the checkpoints of what is done. Its final weights stay."""
     for _, place in checkpoints(folder):
