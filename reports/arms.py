@@ -114,7 +114,8 @@ def usual(arm: Arm) -> tuple[bool, ...]:
 
 def as_cases(found: Sequence[Arm]) -> list[Row]:
     """A row an arm, that whose memory was measured, by the name of the arm in place of its method's. Of several arms of
-    one method whose bytes are the same, as they are of a sweep over l, one by the name of the method."""
+    one method whose bytes are the same, as they are of a sweep over l, one: by the name of the method, or by their own
+    names where there are other arms of that method."""
     same: dict[Any, list[Arm]] = {}
     for arm in found:
         parts = [str(arm.measured[field]) for field in ("status", "activation_parts", "peak_parts")]
@@ -122,7 +123,7 @@ def as_cases(found: Sequence[Arm]) -> list[Row]:
     counts = Counter(method for method, *_ in same)
     alone = [len(members) > 1 and counts[members[0].method] == 1 for members in same.values()]
     return [
-        {**members[0].measured, "method": members[0].method if one else members[0].name, "arm": None}
+        {**members[0].measured, "method": members[0].method if one else _together(members), "arm": None}
         | ({"bits": None} if one else {})
         for members, one in zip(same.values(), alone, strict=True)
     ]
@@ -187,6 +188,12 @@ def over(points: Iterable[Point], key: Callable[[Point], Any]) -> list[tuple[Any
         groups.setdefault(key(point), []).append(point.value)
     spreads = ((value, spread(groups[value])) for value in sorted(groups))
     return [(value, one) for value, one in spreads if one is not None]
+
+
+def _together(members: Sequence[Arm]) -> str:
+    """What one row of several arms is called: by the first two of their names, and how many more they are."""
+    named = ", ".join(arm.name for arm in members[:2])
+    return named if len(members) <= 2 else f"{named} and {len(members) - 2} more"
 
 
 def _name(row: Row) -> str:

@@ -362,7 +362,7 @@ def test_trained_records_stay_out_of_the_tables_of_cases() -> None:
 
 
 def test_where_the_bytes_are_is_told_once_for_a_sweep() -> None:
-    """Arms of one method whose bytes are the same are one row by its name; others are rows by their own names."""
+    """Arms of one method whose bytes are the same are one row by its name or, where there are others, by their own."""
     run = training.bits().only(lambda record: record.seed == 0 and record.status == "ok")
     held = {
         one.arm: {"head_and_loss": one.activation_bytes - 8 * one.batch, "block": {"0-3": 2 * one.batch}}
@@ -374,7 +374,10 @@ def test_where_the_bytes_are_is_told_once_for_a_sweep() -> None:
     assert [line.cells[1].text for line in sheet.lines] == ["standard", "bdia"]
     other = msgspec.structs.replace(records[3], activation_parts={"head_and_loss": records[3].activation_bytes or 0})
     sheet = contents.sheets(frame([*records[:3], other]))[-1]
-    assert [line.cells[1].text for line in sheet.lines] == ["standard", "l=3", "l=5"]
+    assert [line.cells[1].text for line in sheet.lines] == ["standard", "l=3, l=4", "l=5"]
+    sheet = contents.sheets(frame([*records[:3], other, *records[4:]]))[-1]
+    assert len(records) > 6
+    assert [line.cells[1].text for line in sheet.lines] == ["standard", f"l=3, l=4 and {len(records) - 4} more", "l=5"]
 
 
 def test_every_export_has_the_training_run() -> None:
