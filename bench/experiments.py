@@ -137,6 +137,10 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True):
                     f"{where}: {name} {axes.shown(options[name])}{axes.suggest(str(options[name]), known)}"
                 )
         made = toml.convert(options, Recipe, where)
+        if made.min_lr > made.lr:
+            raise UsageError(f"{where}: min_lr {made.min_lr}: expected at most lr, {made.lr}")
+        if made.augment and model.input != "images":
+            raise UsageError(f"{where}: augment: images are augmented, and {model.name} reads text; leave it out")
         options = {name: values[name] for name in _WATCHING if name in values}
         training = toml.convert({"experiment": self.name, "recipe": made, **options}, Training, where)
         return point, path, training
