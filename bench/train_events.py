@@ -11,11 +11,13 @@ from bench.events import RecordDone, RunStarted
 
 @dataclass(frozen=True)
 class ArmStarted:
-    """An arm begins at one seed: number `number` of `count`, the ones trained before included."""
+    """An arm begins at one seed: number `number` of `count`, the ones trained before included. `found` is the step of
+    its last checkpoint, which may be of no use."""
 
     case: Case
     number: int
     count: int
+    found: int | None = None
 
 
 @dataclass(frozen=True)

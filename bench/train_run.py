@@ -80,7 +80,9 @@ class _Run:
         self._tell(RunStarted(len(self._plans), tuple(self._done.values()), again))
         for plan in self._plans:
             if plan not in self._done:
-                self._tell(ArmStarted(plan.case, len(self._done) + 1, len(self._plans)))
+                there = folders.checkpoints(folders.folder(self._store.directory, plan.case))
+                found = there[0][0] if there else None
+                self._tell(ArmStarted(plan.case, len(self._done) + 1, len(self._plans), found))
                 self._record(plan, *self._outcomes(plan))
         return Summary(
             records=tuple(self._done[plan] for plan in self._plans),

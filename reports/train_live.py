@@ -39,6 +39,7 @@ class Live(BarredLines):
         self._name_width = max((len(_name(case)) for case in cases), default=0)
         self._step_width = max((len(str(case.train_steps)) for case in cases), default=0)
         self._number, self._count = 0, len(cases)
+        self._found: int | None = None
         self._done = 0
 
     def __call__(self, event: TrainEvent) -> None:
@@ -47,7 +48,7 @@ class Live(BarredLines):
             case RunStarted():
                 self._begin(event)
             case ArmStarted():
-                self._number = event.number
+                self._number, self._found = event.number, event.found
                 self.show(doing=f"{_name(event.case)}: measuring memory, building the model")
             case Trained():
                 self._trained(event)
@@ -71,8 +72,9 @@ class Live(BarredLines):
         doing = f"{_name(case)}: step {event.step} of {case.train_steps}"
         self.show(completed=self._done + event.step, doing=doing)
         self.ends_in(event.remaining_seconds)
-        if event.begun_at and event.step == event.begun_at and not event.points:
-            self.say(self._line(case, event.step, Text("goes on from its checkpoint", "dim")))
+        if self._found is not None:  # once, as it begins
+            self.say(self._line(case, event.begun_at, Text(_beginning(event.begun_at, self._found), "dim")))
+            self._found = None
         seen = {point.name: point for point in event.points if point.block is None and point.gamma is None}
         if "validation_loss" in seen:
             told = Text(_figures(seen))
@@ -100,6 +102,15 @@ class Live(BarredLines):
 
 def _name(case: Case) -> str:
     return f"{case.arm} seed {case.seed}"
+
+
+def _beginning(at: int, found: int) -> str:
+    """What became of a last checkpoint after `found` steps in a training that begins after `at`."""
+    if at == found:
+        return "goes on from its checkpoint"
+    if at:
+        return f"goes on from an earlier checkpoint: that of step {found} is damaged"
+    return f"begins anew: its checkpoint of step {found} is damaged, or rests on other code, data or settings"
 
 
 def _figures(seen: dict[str, Point]) -> str:

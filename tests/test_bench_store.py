@@ -173,6 +173,19 @@ def test_a_run_of_another_suite_is_not_gone_on_with(tmp_path: Path) -> None:
         Store(tmp_path, a_run("depth"), resume=True)
 
 
+def test_a_run_that_has_begun_is_told_of_without_a_record(tmp_path: Path) -> None:
+    """Where there are checkpoints to go on with nothing starts afresh, and `run.json` tells of both starts."""
+    first = a_run()
+    with Store(tmp_path, first):
+        pass
+    with Store(tmp_path, LATER, resume=True, begun=True) as opened:
+        assert opened.messages == []
+        assert opened.run.started == first.started
+        opened.append(FIRST)
+        assert opened.run.started == first.started
+        assert [one.started for one in opened.run.resumed] == [LATER.started]
+
+
 def test_resuming_where_there_is_no_run_begins_one(tmp_path: Path) -> None:
     """`--resume` where nothing was measured is a run like any other, and says that it begins one."""
     for _ in range(2):  # the first leaves a `run.json` without records

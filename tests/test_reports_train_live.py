@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from synthetic_records import case, full
 
 from bench.case import Case
@@ -77,7 +78,7 @@ def test_a_log_has_a_line_a_look_and_one_for_each_arm_that_is_done() -> None:
 def test_what_is_gone_on_with_is_told() -> None:
     """What stands already, what rests on something else, and where a checkpoint takes up an arm are a line each."""
     events: list[TrainEvent] = [
-        RunStarted(4, (done(CASES[0]),), 1), ArmStarted(CASES[1], 2, 4), looked(CASES[1], 60, begun_at=60),
+        RunStarted(4, (done(CASES[0]),), 1), ArmStarted(CASES[1], 2, 4, found=60), looked(CASES[1], 60, begun_at=60),
     ]  # fmt: skip
     lines = shown(events).splitlines()[1:]
     assert lines == [
@@ -85,6 +86,20 @@ def test_what_is_gone_on_with_is_told() -> None:
         "trained again, as they rest on other code, data or settings: 1",
         "[2/4] bdia seed 0       60/100  goes on from its checkpoint",
     ]
+
+
+@pytest.mark.parametrize(
+    ("begun_at", "said"),
+    [
+        (30, "30/100  goes on from an earlier checkpoint: that of step 60 is damaged"),
+        (0, " 0/100  begins anew: its checkpoint of step 60 is damaged, or rests on other code, data or settings"),
+    ],
+)
+def test_a_checkpoint_that_is_of_no_use_is_told_of(begun_at: int, said: str) -> None:
+    """Steps that were lost are not lost in silence, and it is said once."""
+    looks = [looked(CASES[1], step, begun_at=begun_at) for step in (begun_at, begun_at + 10)]
+    lines = shown([RunStarted(4, (), 0), ArmStarted(CASES[1], 2, 4, found=60), *looks]).splitlines()[1:]
+    assert [line.removeprefix("[2/4] bdia seed 0       ") for line in lines] == [said]
 
 
 def test_on_a_terminal_a_bar_counts_all_steps() -> None:
