@@ -355,7 +355,7 @@ def predict_command(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the predictions in --out.")] = False,
 ) -> int:
     """What a suite's cases would hold in memory, without running them at size: on any machine, a CPU will do."""
-    from bench import predict, session
+    from bench import fits, predict, session
     from reports.progress import Live
 
     request = session.Request(suite=name, axes=given, arguments=context.obj, data=data, out=out, resume=resume)
@@ -368,11 +368,12 @@ def predict_command(
 
     with _concluding(prepared.directory):
         forecast.show(summary.records, measured)
-    if memory is not None:
-        fitting = predict.fits(prepared, memory, _note)
-        with _concluding(prepared.directory):
-            forecast.show_fits(fitting, memory.text)
-    return summary.exit_code
+    if memory is None:
+        return summary.exit_code
+    found = fits.find(prepared, memory, _note)
+    with _concluding(prepared.directory):
+        forecast.show_fits(found, memory.text)
+    return summary.exit_code or fits.exit_code(found)
 
 
 @app.command("list")

@@ -166,7 +166,7 @@ def _words(request: Request, found: Repository, tree: Path, name: str) -> list[s
         file = _IN_FILE.fullmatch(text)
         if file is not None:
             return placed(file["path"]) + text[file.end("path") :]
-        if text.startswith(checkpoints.PREFIX) and checkpoints.is_folder(text):
+        if checkpoints.is_one(text):
             path = placed(text.removeprefix(checkpoints.PREFIX), linked=True)
             return checkpoints.PREFIX + (path if Path(path).is_absolute() else f"./{path}")
         return text

@@ -18,6 +18,11 @@ CONFIG: Final = "config.json"
 _PICKLED: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
+def is_one(model: str) -> bool:
+    """Whether a model's name is a checkpoint's."""
+    return model.startswith(PREFIX) and is_folder(model)
+
+
 def is_folder(name: str) -> bool:
     """Whether `hf:…` names a folder: a model type has neither a separator nor a `.` or `~` at its start."""
     return re.search(r"^[.~]|[/\\]", name.removeprefix(PREFIX)) is not None

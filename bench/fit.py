@@ -38,30 +38,37 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """The greatest depth at the case's batch."""
     batch: Found | None = None
     """The largest batch at the case's depth."""
+    fingerprint: str = ""
+    """Of what it rests on, the limit included."""
     status: Status = "ok"
+    """Another where one of the two could not be told, or neither."""
     message: str | None = None
 
 
-def search(peak: Callable[[int], int], limit: int, *, axis: Growing, least: int = 1, most: int | None = None) -> Found:
+def search(
+    peak: Callable[[int], int], limit: int, *, axis: Growing, least: int = 1, step: int = 1, most: int | None = None
+) -> Found:
     """The largest n with `peak(n)` ≤ `limit` bytes, given that it grows with n: along the line through the largest two
-    that fit, then between what fits and what does not, until n fits and n+1 does not.
+    that fit, then between what fits and what does not, until n fits and the next does not.
 
     Args:
         least: the smallest n that there is.
+        step: what n is a multiple of, and `least` with it.
         most: how far `peak` is asked; as far as `MOST` unless given.
     """
     cap = MOST[axis] if most is None else most
+    cap -= cap % step
     first = peak(least)
     if first > limit:
         return Found(None, first, f"{axis} {least}, the smallest, needs more than the limit")
     known = {least: first}
     below, above = least, None  # the largest that fits, the smallest that does not
-    guess, halve = least + 1, False
-    while above is None or above > below + 1:
+    guess, halve = least + step, False
+    while above is None or above > below + step:
         if above is None and guess > cap:
             guess = cap
             if guess <= below:
-                return _believed(known, limit, axis)
+                return _believed(known, limit, axis, step)
         known[guess] = peak(guess)
         width = None if above is None else above - below
         if known[guess] <= limit:
@@ -69,12 +76,12 @@ def search(peak: Callable[[int], int], limit: int, *, axis: Growing, least: int 
         else:
             above = guess
         if above is None:
-            guess = max(below + 1, _on_line(known, limit))
+            guess = max(below + step, _on_line(known, limit, step))
             continue
-        # On a line n fits and n+1 does not at once; where it bends or has steps, halving comes to an end as well.
+        # On a line n fits and the next does not at once; where it bends or has steps, halving comes to an end as well.
         halve = width is not None and not halve and 2 * (above - below) > width
         between = (below + above) // 2 if halve else _between(known, below, above, limit)
-        guess = min(max(between, below + 1), above - 1)
+        guess = min(max(between - between % step, below + step), above - step)
     return Found(below, known[below])
 
 
@@ -83,20 +90,21 @@ def _between(known: dict[int, int], below: int, above: int, limit: int) -> int:
     return below + (limit - known[below]) * (above - below) // (known[above] - known[below])
 
 
-def _on_line(fitting: dict[int, int], limit: int) -> int:
-    """Where the line through the largest two that fit reaches the limit."""
+def _on_line(fitting: dict[int, int], limit: int, step: int) -> int:
+    """The last n at which the line through the largest two that fit is within the limit."""
     if len(fitting) == 1:
-        return next(iter(fitting)) + 1
+        return next(iter(fitting)) + step
     before, last = sorted(fitting)[-2:]
     each = (fitting[last] - fitting[before]) / (last - before)
     if each <= 0:
         return 2 * last
-    return last + int((limit - fitting[last]) // each)
+    size = last + int((limit - fitting[last]) // each)
+    return size - size % step
 
 
-def _believed(fitting: dict[int, int], limit: int, axis: Growing) -> Found:
+def _believed(fitting: dict[int, int], limit: int, axis: Growing, step: int) -> Found:
     last = max(fitting)
-    size = _on_line(fitting, limit)
+    size = _on_line(fitting, limit, step)
     if size >= ENDLESS or size == 2 * last:
         return Found(None, fitting[last], f"does not grow with {axis}: {axis} {last} fits as well as a smaller one")
     return Found(size, None, f"by the line through what was counted up to {axis} {last}")

@@ -187,7 +187,7 @@ def _plans(
             )
     step = request.step or frontier.STEPS[over]
     for name in map(str, overrides.get("model") or chosen.own("model")):
-        factor = models.get(name).multiples.get(over, 1)
+        factor = models.factor(name, over)
         if step % factor:
             raise UsageError(f"--over {over}: of {name} a multiple of {factor}; take --step {factor}")
     # No setting of a method is too much for the largest there can be; of tokens, there must be as many in the data.

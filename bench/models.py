@@ -105,6 +105,12 @@ def of_table(name: str) -> ModelSpec | None:
     return next((spec for spec in MODELS if spec.name == name), None)
 
 
+def factor(name: str, axis: str) -> int:
+    """What the value of `axis` must be a multiple of, for the model called `name`."""
+    spec = of_table(name)
+    return 1 if spec is None else spec.multiples.get(axis, 1)
+
+
 def get(name: str) -> ModelSpec:
     """The model called `name`, as far as it is known without torch.
 
@@ -123,7 +129,7 @@ def get(name: str) -> ModelSpec:
     defaults = {"batch": DEFAULT_BATCH}
     if source == "timm":
         return ModelSpec(name, "of timm", "images", IMAGE_AXES, defaults, "bench.builders.timm")
-    if checkpoints.is_folder(name):
+    if checkpoints.is_one(name):
         checkpoints.folder(name)
     return ModelSpec(name, "of transformers", None, TEXT_AXES, defaults, "bench.builders.huggingface")
 
@@ -133,9 +139,9 @@ def source(name: str) -> str | None:
     spec = get(name)
     if not spec.foreign:
         return None
-    if name.startswith("hf:"):
-        return checkpoints.digest(checkpoints.folder(name)) if checkpoints.is_folder(name) else None
-    return None if name.startswith("timm:") else resolve.model_source(name)
+    if checkpoints.is_one(name):
+        return checkpoints.digest(checkpoints.folder(name))
+    return None if name.partition(":")[0] in _LIBRARIES else resolve.model_source(name)
 
 
 def _require(library: str, name: str, *, extra: str) -> None:

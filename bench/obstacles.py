@@ -1,7 +1,9 @@
-"""Why a case that a sweep asks for cannot be, as far as that is known before anything runs. Imports no torch."""
+"""Which sizes a case can have: why one that a sweep asks for cannot be, as far as that is known before anything runs,
+and how small one could be. Imports no torch."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -64,8 +66,12 @@ def _parts(case: Case) -> Obstacle | None:
 
 def smallest(method: Method, case: Case, axis: Literal["depth", "batch"]) -> int:
     """The smallest value of `axis` with which `case`, in whose way nothing stands, can be: a batch of as many samples
-    as it is cut into parts, as many blocks as are kept."""
-    sizes = range(1, getattr(case, axis) or 1)
-    return next(
-        (size for size in sizes if find(method, msgspec.structs.replace(case, **{axis: size})) is None), sizes.stop
-    )
+    as it is cut into parts, as many blocks as are kept, stages of as many blocks each."""
+    given, factor = getattr(case, axis) or 1, models.factor(case.model, axis)
+    sizes = range(factor, given, factor)
+    return next((size for size in sizes if find(method, msgspec.structs.replace(case, **{axis: size})) is None), given)
+
+
+def apart(case: Case) -> int:
+    """How far depths lie apart at which every method can have as many blocks: some take them in pairs."""
+    return math.lcm(2, models.factor(case.model, "depth"))

@@ -1,31 +1,20 @@
-"""From what was asked for to a run whose memory is predicted, and what is said beside it: how large a case may be
-within a limit, and how far from measured. Imports no torch.
-"""
+"""From what was asked for to a run whose memory is predicted, and the measured cases beside it. Imports no torch."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
 
 import msgspec
 
-from bench import axes, files, probe, rerun, resolve, session, signals, store, stored_run, suite, supervise
+from bench import axes, probe, resolve, session, store, stored_run, suite
 from bench.case import Case, Plan
-from bench.errors import UsageError, one_line
-from bench.fit import AXES, Fit, Found
-from bench.limits import Limit
-from bench.outcome import of_end
-from bench.pipes import printable
-from bench.protocol import Event, Finished, Job, Started
-from bench.record import UNREADABLE, Record
+from bench.errors import UsageError
+from bench.record import Record
 from bench.session import THREADS, Session
 from bench.stored_run import StoredRun
-
-FITS: Final = "fits.jsonl"
-"""Beside a run's results: what fits within a limit, a case a line."""
 
 
 @dataclass(frozen=True)
@@ -131,87 +120,3 @@ def measured_in(against: Path | None, request: session.Request) -> StoredRun | N
     if against is None:
         return stored_run.load(Path(request.suite)) if is_run(request.suite) else None
     return stored_run.load(against)
-
-
-def fits(
-    prepared: Session, limit: Limit, on_message: Callable[[str], None], worker: Path = supervise.WORKER
-) -> list[Fit]:
-    """How deep, and how large a batch, each of the session's cases may be within `limit`; stored in its directory.
-    `on_message` hears of each case that it turns to.
-
-    Raises: UsageError where they cannot be stored; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
-    """
-    # One child for all, as what is asked of one depth is asked of the others, too.
-    asked = [plan for plan in prepared.plans if plan.unsupported is None]
-    try:
-        with signals.heeded():
-            answers = _answers(asked, limit, worker, on_message)
-    except KeyboardInterrupt as interrupt:
-        command = rerun.going_on(prepared.request.arguments, prepared.directory)
-        kept = (
-            f"the predictions are in {prepared.directory}, and not yet what fits in {limit.text}; go on with: {command}"
-        )
-        raise session.RunInterruptedError(interrupt, kept) from None
-    found: list[Fit] = []
-    for plan in prepared.plans:
-        refused = Fit(case=plan.case, limit_bytes=limit.size, status="unsupported", message=plan.unsupported)
-        found.append(answers.get(plan, refused))
-    lines = b"".join(msgspec.json.encode(fit) + b"\n" for fit in found)
-    try:
-        files.replace(prepared.directory / FITS, lines)
-    except OSError as error:
-        raise UsageError(f"{prepared.directory / FITS}: {error.strerror}; give an --out that can be written") from error
-    return found
-
-
-def read_fits(directory: Path) -> list[Fit]:
-    """What `fits` stored there; nothing where it stored nothing.
-
-    Raises: UsageError for a file that is none of these.
-    """
-    file = directory / FITS
-    try:
-        lines = file.read_bytes().splitlines()
-    except OSError:
-        return []
-    try:
-        return [msgspec.json.decode(line, type=Fit) for line in lines]
-    except UNREADABLE as error:
-        raise UsageError(f"{file}: not what predict --memory writes ({error}); remove it") from error
-
-
-def _answers(plans: Sequence[Plan], limit: Limit, worker: Path, on_message: Callable[[str], None]) -> dict[Plan, Fit]:
-    """What a child says of each; where it dies, the one it was at has failed, and the rest go to another."""
-    found: dict[Plan, Fit] = {}
-    left = list(plans)
-    while left:
-        members = tuple(left)
-        at = [members[0]]
-
-        def hear(event: Event, members: tuple[Plan, ...] = members, at: list[Plan] = at) -> None:
-            if isinstance(event, Started):
-                at[0] = members[event.member]
-                on_message(f"what fits in {limit.text}: {at[0].case.label()}")
-            elif isinstance(event, Finished):
-                found[members[event.member]] = _fit(members[event.member].case, limit, event)
-
-        job = Job(
-            kind="fit", members=members, rounds=0, warmup=0, threads=THREADS, events=-1, limit_bytes=limit.size,
-        )  # fmt: skip
-        end = supervise.run(job, hear, timeout_seconds=None, worker=worker)
-        left = [plan for plan in members if plan not in found]
-        if left:
-            lost = at[0] if at[0] in left else left[0]
-            ended = of_end(end)
-            found[lost] = Fit(case=lost.case, limit_bytes=limit.size, status=ended.status, message=ended.message)
-            left.remove(lost)
-    return found
-
-
-def _fit(case: Case, limit: Limit, event: Finished) -> Fit:
-    if event.status != "ok":
-        said = one_line(printable(event.message or ""))
-        return Fit(case=case, limit_bytes=limit.size, status=event.status, message=said)
-    told: Mapping[str, Any] = event.fields
-    depth, batch = (msgspec.convert(told[axis], Found) for axis in AXES)
-    return Fit(case=case, limit_bytes=limit.size, depth=depth, batch=batch)

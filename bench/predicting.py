@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from bench import fit, obstacles, probing, resolve
+from bench import checkpoints, fit, models, obstacles, probing, resolve
 from bench.case import Plan
 from bench.diagnosis import diagnosis
 from bench.errors import UsageError, one_line
@@ -16,6 +16,7 @@ from bench.fakes.figures import Fields, count
 from bench.fit import Found, Growing
 from bench.peers import Peer
 from bench.protocol import Finished
+from bench.record import Status
 
 ON_CPU = "as on a CPU: the card's kernels, and its allocator's blocks of 512 bytes, are others"
 
@@ -32,18 +33,27 @@ def predict(member: int, plan: Plan) -> Finished:
 
 
 def largest(member: int, plan: Plan, limit: int) -> Finished:
-    """The greatest depth and the largest batch of the plan's case whose step stays within `limit` bytes."""
-    try:
-        found: Fields = {axis: msgspec.to_builtins(_largest(plan, axis, limit)) for axis in fit.AXES}
-    except Exception as error:  # whatever a model or a method raises is a row
-        return Finished(member, {}, *diagnosis(error))
-    return Finished(member, found)
+    """The greatest depth and the largest batch of the plan's case whose step stays within `limit` bytes: what can be
+    told of them, and why not of the other."""
+    found: Fields = {}
+    failed: dict[Growing, tuple[Status, str]] = {}
+    for axis in fit.AXES:
+        try:
+            found[axis] = msgspec.to_builtins(_largest(plan, axis, limit))
+        except Exception as error:  # whatever a model or a method raises is a row
+            failed[axis] = diagnosis(error)
+    if not failed:
+        return Finished(member, found)
+    (axis, (status, message)), *_ = failed.items()
+    return Finished(member, found, status, f"{axis}: {message}" if found else message)
 
 
 def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
     case = plan.case
     if getattr(case, axis) is None:
         return Found(None, None, f"{case.model} settles its own {axis}")
+    if axis == "depth" and checkpoints.is_one(case.model):
+        return Found(None, None, f"a checkpoint has the depth that it has, {case.depth}")
     least = obstacles.smallest(resolve.method(case.method), case, axis)
 
     def peak(number: int) -> int:
@@ -51,7 +61,7 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
 
     lines = _lines(plan) if axis == "depth" else None
     if lines is None:
-        return fit.search(peak, limit, axis=axis, least=least)
+        return fit.search(peak, limit, axis=axis, least=least, step=models.factor(case.model, axis))
     return fit.search(
         lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
         most=fit.ENDLESS,

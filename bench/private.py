@@ -69,7 +69,7 @@ def name(text: str) -> str:
     """The name of a method or a model as it may be stored: a path in it, `FILE.py:NAME` or `hf:PATH`, as `path` has
     it."""
     file, colon, attribute = text.rpartition(":")
-    if text.startswith(checkpoints.PREFIX) and checkpoints.is_folder(text):
+    if checkpoints.is_one(text):
         shown = path(text.removeprefix(checkpoints.PREFIX))
         return checkpoints.PREFIX + (shown if checkpoints.is_folder(shown) else f"./{shown}")
     return f"{path(file)}:{attribute}" if colon and file.endswith(".py") else text

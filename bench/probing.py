@@ -9,15 +9,17 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any, Final
 
 import msgspec
+import torch
 
-from bench import checkpoints, obstacles, resolve
+from bench import accumulation, checkpoints, obstacles, resolve
 from bench.attaching import attach_planned
 from bench.case import Case, Plan
-from bench.meters.loss import Glance
 from bench.meters.memory import measure_memory
+from bench.meters.stream import Stream
 from bench.workload import build, facts
 
 Fields = dict[str, Any]
@@ -62,12 +64,12 @@ def _batches(case: Case) -> Sequence[int | None]:
 
 def _depths(case: Case) -> Sequence[int | None]:
     """Of which the last block is one like any other, and the first as well."""
-    fixed = case.model.startswith(checkpoints.PREFIX) and checkpoints.is_folder(case.model)
-    if case.depth is None or fixed:
+    if case.depth is None or checkpoints.is_one(case.model):
         return (case.depth,)
-    # Even, and two apart: some methods take blocks in pairs.
-    least = (obstacles.smallest(resolve.method(case.method), case, "depth") + 3) // 2 * 2
-    return (least, least + 2) if case.depth > least + 2 else (case.depth,)
+    apart = obstacles.apart(case)
+    least = obstacles.smallest(resolve.method(case.method), case, "depth") + 2
+    least += -least % apart
+    return (least, least + apart) if case.depth > least + apart else (case.depth,)
 
 
 def _extended(
@@ -85,17 +87,17 @@ def _extended(
 
 def _measure(plan: Plan) -> Fields:
     workload = build(plan.case)
-    glance = Glance()
+    stream = Stream()
     with attach_planned(workload, plan) as handle:
         reading = measure_memory(workload, handle, workload.device)
-        with handle.observing(glance):
-            workload.loss(workload.model, workload.batch)
+        with torch.no_grad():
+            accumulation.mean_loss(workload, around=partial(handle.observing, stream))
         blocks = sum(map(len, handle.chains))
     sizes: Mapping[str, Any] = vars(reading)
     fields = {
         **{name: sizes[name] for name in SIZES},
         **facts(workload, plan.case),
-        "blocks": blocks, "stream_dtype": glance.dtype, "stream_elements": glance.elements,
+        "blocks": blocks, "stream_dtype": stream.dtype, "stream_elements": stream.elements,
     }  # fmt: skip
     del workload, handle
     gc.collect()

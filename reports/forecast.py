@@ -26,10 +26,10 @@ def show(records: Sequence[Record], measured: StoredRun | None) -> None:
 
 
 def show_fits(fits: Sequence[Fit], limit: str | None = None) -> None:
-    """How deep and how large a batch fits: a table and a sentence. The limit is called as it was given."""
-    if not fits:
-        return
-    called = limit or units.size(fits[0].limit_bytes)
-    print()
-    page.show_sheet(predicted.fitting(fits, called))
-    print(predicted.sentence(fits, called))
+    """How deep and how large a batch fits: a table and a sentence for each limit, which is called as it was given."""
+    for size in dict.fromkeys(fit.limit_bytes for fit in fits):
+        within = [fit for fit in fits if fit.limit_bytes == size]
+        called = limit or units.size(size)
+        print()
+        page.show_sheet(predicted.fitting(within, called))
+        print(predicted.sentence(within, called))

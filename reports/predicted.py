@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from bench.case import METHOD_AXES
+from bench.case import METHOD_AXES, WHOLE
 from bench.fit import AXES, Fit, Found, Growing
 from bench.predict import Pair
 from reports import settings, units
@@ -139,14 +139,21 @@ def fitting(fits: Sequence[Fit], limit: str) -> Sheet | None:
 
 
 def sentence(fits: Sequence[Fit], limit: str) -> str:
-    """What fits, in words: of the last setting, method by method."""
-    told = [fit for fit in fits if fit.status == "ok"]
+    """What fits, in words: of the last of the largest settings, method by method."""
+    told = sorted((fit for fit in fits if fit.depth or fit.batch), key=lambda fit: grid_order(fit.case))
     if not told:
         return f"Nothing could be predicted of what fits in {limit}."
-    last = max(told, key=lambda fit: (fit.case.depth or 0, fit.case.batch or 0))
-    group = sorted((fit for fit in told if fit.case.group() == last.case.group()), key=lambda fit: grid_order(fit.case))
+    last = max(reversed(told), key=lambda fit: (fit.case.depth or 0, fit.case.batch or 0))
+    group = [fit for fit in told if fit.case.group() == last.case.group()]
     clauses = [clause for axis in AXES if (clause := _clause(group, axis, _given(last, _OTHER[axis])))]
-    return f"In {limit}, {'; '.join(clauses)}." if clauses else f"Nothing fits in {limit}."
+    if not clauses:
+        return f"Nothing fits in {limit}."
+    setting = settings.picked(_rows(group), _rows(told), fixed=AXES)
+    return f"In {limit}{setting and f' with {setting}'}, {'; '.join(clauses)}."
+
+
+def _rows(fits: Sequence[Fit]) -> list[Row]:
+    return [msgspec.structs.asdict(fit.case) for fit in fits]
 
 
 def _given(fit: Fit, axis: Growing) -> str:
@@ -155,9 +162,14 @@ def _given(fit: Fit, axis: Growing) -> str:
 
 
 def _clause(group: Sequence[Fit], axis: Growing, given: str) -> str:
-    sizes = [(fit.case.method, found) for fit in group if (found := getattr(fit, axis)) is not None]
+    tail = settings.of_the_method(_rows(group))
     said = []
-    for method, found in sizes:
+    for fit, row in zip(group, _rows(group), strict=True):
+        found: Found | None = getattr(fit, axis)
+        if found is None:
+            continue
+        told = settings.values(row, [name for name in tail if row[name] != WHOLE.get(name)])
+        method = " ".join([fit.case.method, *([f"({', '.join(told)})"] if told else [])])
         if found.size is not None:
             said.append(f"{method} {units.integer(found.size)}")
         elif found.peak_bytes is not None and found.note and "more than" in found.note:

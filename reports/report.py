@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from bench import curves, predict
+from bench import curves, fits
 from bench.curves import Point
 from bench.record import Record
 from bench.stored_run import StoredRun
@@ -72,7 +72,7 @@ def _answer(request: Request, found: pd.DataFrame, run: StoredRun, note: Note) -
         words = captions.caption(found, run.about) if request.caption else None
         page.show(found, request.format or "table", words or _said(request, found), excerpt.limit(request.rows))
         if request.format in (None, "table"):
-            forecast.show_fits(predict.read_fits(request.directory))
+            forecast.show_fits(fits.read(request.directory))
     if request.draws:
         _draw(request, found, run, note)
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import bdia
 from bench.case import Case
 from bench.errors import UsageError
-from bench.meters.loss import Glance
+from bench.meters.stream import Stream
 from bench.workload import Workload, build, train
 
 GPT = Case(
@@ -52,15 +52,15 @@ def test_a_vit_counts_samples_alone() -> None:
 @EACH
 def test_a_watcher_measures_the_stream(case: Case) -> None:
     """One forward tells B·T·D; for a ViT, T counts the class token; for a ResNet it is the mean of its stages."""
-    workload, glance = build(case), Glance()
+    workload, stream = build(case), Stream()
     with bdia.attach(workload.model, "standard", blocks=workload.blocks) as handle:
         for _ in range(2):
-            with handle.observing(glance):
+            with handle.observing(stream):
                 workload.loss(workload.model, workload.batch)
     if case.model == "resnet":
-        assert glance.elements == 3 * 8 * (32 * 32 + 2 * 16 * 16 + 4 * 8 * 8) // 3
+        assert stream.elements == 3 * 8 * (32 * 32 + 2 * 16 * 16 + 4 * 8 * 8) // 3
     else:
-        assert glance.elements == case.batch * (case.seq or 65) * case.width
+        assert stream.elements == case.batch * (case.seq or 65) * case.width
 
 
 def test_a_resnet_has_a_chain_a_stage() -> None:

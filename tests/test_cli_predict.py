@@ -15,7 +15,7 @@ import pytest
 from synthetic_records import CPU
 
 import cli
-from bench import predict, probe
+from bench import fits, probe
 from bench.case import Plan
 from bench.fakes.figures import count
 
@@ -139,18 +139,18 @@ def test_what_fits_is_found_told_and_stored(bench: Bench) -> None:
     assert code == 0, err
     assert "what fits in 8MiB · predicted" in out
     assert "In 8MiB, predicted depths at batch 3 go to: standard " in out
-    fits = predict.read_fits(Path("out"))
-    assert [fit.case.method for fit in fits] == ["standard", "bdia"]
-    for fit in fits:
+    found = fits.read(Path("out"))
+    assert [fit.case.method for fit in found] == ["standard", "bdia"]
+    for fit in found:
         for axis in ("depth", "batch"):
-            found = getattr(fit, axis)
-            assert found.note is None
-            assert found.peak_bytes <= 8 * 2**20
+            largest = getattr(fit, axis)
+            assert largest.note is None
+            assert largest.peak_bytes <= 8 * 2**20
             for more, over in ((0, False), (1, True)):
-                case = msgspec.structs.replace(fit.case, **{axis: found.size + more})
+                case = msgspec.structs.replace(fit.case, **{axis: largest.size + more})
                 peak = count(Plan(case, frozenset({"memory"})))["peak_bytes"]
                 assert (peak > 8 * 2**20) is over
-                assert over or peak == found.peak_bytes
+                assert over or peak == largest.peak_bytes
     code, again, err = bench("report", "out")
     assert (code, "what fits in 8.0 MiB" in again) == (0, True), err
 

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from bench import obstacles, resolve
+from bench import models, obstacles, resolve
 from bench.case import Plan
 from bench.fakes.figures import counted
 from bench.meters.breakdown import Survey
@@ -24,8 +24,6 @@ from bench.meters.trace import Event
 
 _LEAST: Final = 6
 """Three blocks from either end: what a block hands on is still there as the next one works."""
-_APART: Final = 2
-"""Some methods take blocks in pairs."""
 
 
 class Moment(NamedTuple):
@@ -67,18 +65,23 @@ class Deeper(NamedTuple):
 
 def deeper(plan: Plan) -> Deeper | None:
     """The lines of `plan`'s moments through two depths; None where a step at a third does not lie on them, as for what
-    stores a state every √N blocks, or where depth does not repeat blocks of one kind.
+    stores a state every √N blocks, or where depth does not repeat blocks of one kind: stages are as well in the middle.
 
     Raises: as `count` does.
     """
+    spec = models.of_table(plan.case.model)
+    if spec is not None and spec.staged:
+        return None
+    apart = obstacles.apart(plan.case)
     least = obstacles.smallest(resolve.method(plan.case.method), plan.case, "depth")
-    first = max(_LEAST, 2 * ((plan.case.keep or 0) + 3), least + least % 2)
-    near, far, third = (_heights(plan, first + _APART * number) for number in range(3))
+    first = max(_LEAST, 2 * ((plan.case.keep or 0) + 3), least)
+    first += -first % apart
+    near, far, third = (_heights(plan, first + apart * number) for number in range(3))
     if not (near.keys() <= far.keys() <= third.keys()):
         return None
-    lines = {moment: Line(first, nbytes, Fraction(far[moment] - nbytes, _APART)) for moment, nbytes in near.items()}
+    lines = {moment: Line(first, nbytes, Fraction(far[moment] - nbytes, apart)) for moment, nbytes in near.items()}
     found = Deeper(lines, first)
-    last = first + 2 * _APART
+    last = first + 2 * apart
     told = all(line.at(last) == third[moment] for moment, line in lines.items())
     return found if told and found.peak(last) == max(third.values()) else None
 

@@ -15,6 +15,7 @@ from bench.fakes.level import FakeLevel
 from bench.fakes.world import build_fake, world
 from bench.meters.breakdown import Survey
 from bench.meters.memory import MemoryReading, count_memory
+from bench.meters.stream import Stream
 from bench.meters.trace import Trace
 from bench.models import get
 from bench.workload import Workload, facts
@@ -24,14 +25,14 @@ Fields = dict[str, Any]
 
 
 class _Sized(Survey):
-    """A survey that remembers what the stream is like where it enters the first block."""
+    """A survey that remembers what the stream is like."""
 
-    dtype: str | None = None
-    elements: int | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.stream = Stream()
 
     def forwarded(self, call: int, x: Tensor) -> None:
-        if self.dtype is None:
-            self.dtype, self.elements = str(x.dtype).removeprefix("torch."), x.numel()
+        self.stream.forwarded(call, x)
         super().forwarded(call, x)
 
 
@@ -53,8 +54,11 @@ def count(plan: Plan) -> Fields:
     """
     found = counted(plan)
     held = {name: value for name, value in vars(found.reading).items() if value is not None}
-    stream = {"stream_dtype": found.survey.dtype, "stream_elements": found.survey.elements}
-    return {**held, **facts(found.workload, plan.case), "blocks": found.blocks, **stream}
+    stream = found.survey.stream
+    return {
+        **held, **facts(found.workload, plan.case),
+        "blocks": found.blocks, "stream_dtype": stream.dtype, "stream_elements": stream.elements,
+    }  # fmt: skip
 
 
 def counted(plan: Plan) -> Counted:

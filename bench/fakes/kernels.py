@@ -1,38 +1,49 @@
 """Memory that kernels take from torch's allocator for themselves while they run, and that no shape tells of.
 
-Products of 16-bit matrices are oneDNN's on a CPU, whose workspace depends on the processor and grows with each side up
-to a few hundred or thousand; so the kernel itself is asked, once for each shape, with zeros and with no side longer
-than that. So is fused attention, whose workspace depends on the threads, the tokens, and how its matrices lie.
+What attention, convolutions and normalisations take depends on the processor, the threads, and how tensors lie; so the
+kernel itself is asked (`bench.fakes.asking`). So is a product of 16-bit matrices, which is oneDNN's on a CPU: its
+workspace grows with each side up to a few hundred or thousand, and no side is longer than that where it is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from itertools import accumulate
 from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from bench.meters.trace import Tracer
+from bench.fakes.asking import beside, highest, traced
 
 aten: Final = torch.ops.aten
 
 _PRODUCTS: Final = frozenset({aten.mm.default, aten.addmm.default})
 _LONGEST: Final = (1024, 4096, 1024)
 """Rows, inner side, columns: beyond these the workspace grows no more."""
-_ATTENTION: Final = frozenset(
-    {
-        aten._scaled_dot_product_flash_attention_for_cpu.default,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward.default,
-    }
-)
+_ASKED: Final[Mapping[object, frozenset[int | str]]] = {
+    operator: frozenset(sampled)
+    for operator, sampled in (
+        (aten._scaled_dot_product_flash_attention_for_cpu.default, (0, 1, 2, "attn_mask")),
+        (aten._scaled_dot_product_flash_attention_for_cpu_backward.default, (0, 1, 2, 3, 4, 5, "attn_mask")),
+        (aten.convolution.default, (0,)),
+        (aten.convolution_backward.default, (0, 1)),
+        (aten.native_batch_norm.default, (0,)),
+        (aten.native_batch_norm_backward.default, (0, 1)),
+        (aten.native_layer_norm.default, (0,)),
+        (aten.native_layer_norm_backward.default, (0, 1, 3, 4)),
+        (aten.mean.dim, (0,)),
+        (aten._safe_softmax.default, (0,)),
+    )
+}
+"""Operators whose kernels are asked, and which of their arguments have a row a sample."""
+_NUMBERS: Final[Mapping[type, torch.dtype]] = {int: torch.int64, float: torch.float64}
 _OF_TWO: Final = frozenset(
     operator
     for name in ("add", "sub", "mul", "div")
-    for operator in (getattr(aten, name).Tensor, getattr(aten, f"{name}_").Tensor)
+    for packet in (getattr(aten, name), getattr(aten, f"{name}_"))
+    for operator in (packet.Tensor, packet.Scalar)
 )
 
 
@@ -52,8 +63,8 @@ def scratch_bytes(func: object, args: Sequence[object], kwargs: Mapping[str, obj
     if func in _PRODUCTS:
         left, right = cast("Sequence[Tensor]", args[-2:])
         return Scratch(0, _beside_product(left, right))
-    if func in _ATTENTION:
-        return Scratch(0, _beside_attention(cast("Callable[..., Any]", func), args, kwargs or {}))
+    if func in _ASKED and cast("Tensor", args[0]).device.type == "cpu":
+        return Scratch(0, beside(cast("Any", func), args, kwargs or {}, _ASKED[func]))
     return None
 
 
@@ -67,9 +78,11 @@ def _beside_two(tensor: object, other: object) -> Scratch | None:
         given = [one for one in (tensor, other) if one.dtype != common]
         single, whole = (sum(one.numel() for one in given if bool(one.dim()) is sides) for sides in (False, True))
         return Scratch(single * common.itemsize, whole * common.itemsize)
-    # A number beside a tensor is made one of 8 bytes, and that one in the tensor's format.
-    if type(other) in (int, float) and tensor.is_floating_point():
-        return Scratch(8 + tensor.element_size(), 0)
+    if type(other) in _NUMBERS:
+        # A number is made a tensor of 8 bytes, and whichever of the two is in the narrower format one in the wider.
+        common, number = torch.result_type(tensor, cast("float", other)), _NUMBERS[type(other)]
+        copied = (number != common) + (tensor.numel() if tensor.dtype != common else 0)
+        return Scratch(8 + copied * common.itemsize, 0)
     return None
 
 
@@ -98,65 +111,4 @@ def _of_product(
             for sides, turned in (((rows, inner), left_turned), ((inner, columns), right_turned))
         )
         torch.mm(left, right)
-        tracer = Tracer()
-        tracer.start()
-        torch.mm(left, right)
-        tracer.stop()
-        events = tracer.read(torch.device("cpu")).events
-    released = {event.pointer: -event.nbytes for event in events if event.nbytes < 0}
-    own = rows * columns * left.element_size()
-    # The result is released as well; its bytes are known.
-    sizes = sorted(released.values())
-    if own in sizes:
-        sizes.remove(own)
-    return max(sizes, default=0)
-
-
-class _Lying(NamedTuple):
-    """A tensor, as far as a kernel's workspace depends on it."""
-
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: torch.dtype
-
-    def zeros(self, batch: int, samples: int) -> Tensor:
-        """One that lies like it, of `samples` samples where it has the batch's; a mask of two sides has none."""
-        sized = len(self.shape) > 2 and self.shape[0] == batch
-        shape = (samples, *self.shape[1:]) if sized else self.shape
-        return torch.empty_strided(shape, self.stride, dtype=self.dtype).zero_()
-
-
-def _beside_attention(kernel: Callable[..., Any], args: Sequence[object], kwargs: Mapping[str, object]) -> int:
-    """Of one sample and of two, and from there on a line: what is a thread's stays, what is a sample's grows."""
-    query = cast("Tensor", args[0])
-    if query.device.type != "cpu":
-        return 0
-    given = tuple(_lying(value) for value in args)
-    named = tuple((name, _lying(value)) for name, value in sorted(kwargs.items()))
-    batch = query.shape[0]
-    one, two = (_of_attention(kernel, batch, n, given, named, torch.get_num_threads()) for n in (1, min(batch, 2)))
-    return one + (batch - 1) * (two - one)
-
-
-def _lying(value: object) -> object:
-    return _Lying(tuple(value.shape), value.stride(), value.dtype) if isinstance(value, Tensor) else value
-
-
-@cache
-def _of_attention(
-    kernel: Callable[..., Any], batch: int, samples: int, given: tuple[object, ...],
-    named: tuple[tuple[str, object], ...], threads: int,
-) -> int:  # fmt: skip
-    def made(value: object) -> object:
-        return value.zeros(batch, samples) if isinstance(value, _Lying) else value
-
-    with _disable_current_modes(), torch.no_grad():
-        args, kwargs = [made(value) for value in given], {name: made(value) for name, value in named}
-        tracer = Tracer()
-        tracer.start()
-        out = kernel(*args, **kwargs)
-        tracer.stop()
-        events = tracer.read(torch.device("cpu")).events
-        del out
-    levels = list(accumulate(event.nbytes for event in events))
-    return max(levels) - levels[-1]
+        return highest(traced(lambda: torch.mm(left, right)))

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from bdia import distributions
-from bdia.backprop import Step, Watcher, rng
+from bdia.backprop import Step, rng
 from bdia.dial import WHOLE, Dial
 from bdia.distributions import Gamma
 from bdia.methods import Method, get
@@ -24,6 +23,7 @@ from bench import accumulation
 from bench.attaching import attach
 from bench.meters import rounding
 from bench.meters.rounding import Rounding, RoundingReading
+from bench.meters.stream import Stream
 
 if TYPE_CHECKING:
     from bench.workload import Workload
@@ -48,26 +48,12 @@ class LossReading:
     """None for a method that does not, or by other equations than (18)-(21)."""
 
 
-class Glance(Watcher):
-    """A watcher that remembers what the stream is like in the first forward it sees, and passes its steps on."""
+class _Glance(Stream):
+    """Passes the steps of the forwards on as well."""
 
-    dtype: str | None = None
-
-    def __init__(self, rounding: Rounding | None = None) -> None:
+    def __init__(self, rounding: Rounding | None) -> None:
+        super().__init__()
         self._rounding = rounding
-        self._sizes: list[int] = []
-        """Of x, as each block of the first forward was given it."""
-
-    @property
-    def elements(self) -> int | None:
-        """Of x, on average over the blocks; None where none was called."""
-        return round(sum(self._sizes) / len(self._sizes)) if self._sizes else None
-
-    def forwarded(self, call: int, x: Tensor) -> None:
-        if self.dtype is None:
-            self.dtype = str(x.dtype).removeprefix("torch.")
-        if call == len(self._sizes):  # a second forward begins at 0 again
-            self._sizes.append(x.numel())
 
     def stepped(self, call: int, step: Step) -> None:
         if self._rounding is not None:
@@ -91,7 +77,7 @@ def measure_loss(
     before = rng.state_of(device)
     chosen = get(method) if isinstance(method, str) else method
     watcher = rounding.watch(chosen, bits, distributions.parse(gamma))
-    glance = Glance(watcher)
+    glance = _Glance(watcher)
     with torch.no_grad():
         with (
             attach(workload, chosen, bits=bits, gamma=gamma, seed=seed, dial=dial.stored) as handle,
