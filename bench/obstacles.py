@@ -3,7 +3,6 @@ and how small one could be. Imports no torch."""
 
 from __future__ import annotations
 
-import math
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -70,8 +69,3 @@ def smallest(method: Method, case: Case, axis: Literal["depth", "batch"]) -> int
     given, factor = getattr(case, axis) or 1, models.factor(case.model, axis)
     sizes = range(factor, given, factor)
     return next((size for size in sizes if find(method, msgspec.structs.replace(case, **{axis: size})) is None), given)
-
-
-def apart(case: Case) -> int:
-    """How far depths lie apart at which every method can have as many blocks: some take them in pairs."""
-    return math.lcm(2, models.factor(case.model, "depth"))

@@ -59,12 +59,13 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
     def peak(number: int) -> int:
         return _peak(msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number})))
 
+    step = models.factor(case.model, axis)
     lines = _lines(plan) if axis == "depth" else None
     if lines is None:
-        return fit.search(peak, limit, axis=axis, least=least, step=models.factor(case.model, axis))
+        return fit.search(peak, limit, axis=axis, least=least, step=step)
     return fit.search(
         lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
-        most=fit.ENDLESS,
+        step=step, most=fit.ENDLESS,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from test_bench_fakes import plan_of
 
+from bench import models
 from bench.fakes.deeper import Deeper, deeper
 from bench.fakes.figures import count
 
@@ -23,6 +24,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("bdia", {"keep": 2, "micro_batches": 2}),
     ("bdia", {"loss_chunks": 3, "accumulate": 2}),
     ("bdia", {"model": "hf:gpt2", "width": 48, "seq": 12, "batch": 2, "vocab": 300}),
+    ("bdia", {"model": "resnet", "width": 8}),
 ]
 
 
@@ -32,10 +34,11 @@ def counted_at(method: str, axes: dict[str, Any], depth: int) -> int:
 
 @pytest.mark.parametrize(("method", "axes"), SETTINGS)
 def test_any_depth_is_told_to_the_byte(method: str, axes: dict[str, Any]) -> None:
-    """Odd depths and even ones, above and between those that were counted."""
+    """Odd depths and even ones, above and between those that were counted; of stages, in each."""
     found = deeper(plan_of(method, **axes))
     assert found is not None
-    for depth in (found.first + 1, 15, 22):
+    stages = models.factor(axes.get("model", "gpt"), "depth")
+    for depth in (found.first + stages, 15 * stages, 22 * stages)[: 2 if stages > 1 else 3]:
         assert found.peak(depth) == counted_at(method, axes, depth)
 
 

@@ -12,19 +12,22 @@ import msgspec
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bdia.dial import Dial
 from bdia.methods import METHODS
 from bench import parts
 from bench.attaching import attach_planned
 from bench.case import Case, Plan, recomputed_by
-from bench.fakes import answers, figures, kernels
+from bench.fakes import answers, asking, figures, kernels
 from bench.fakes.counter import Counter
 from bench.fakes.world import world
 from bench.meters.level import level
 from bench.meters.memory import measure_memory
 from bench.workload import build
 
+Asked = tuple[Any, tuple[Any, ...]]
+"""An operator and what it is given."""
 ROOT = Path(__file__).parent.parent
 SIZES = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes")
 QUANTISED = {method.name for method in METHODS if method.quantised}
@@ -39,6 +42,8 @@ def plan_of(method: str, **axes: Any) -> Plan:
     }  # fmt: skip
     if str(axes.get("model")).startswith("vit"):
         fields |= {"seq": None, "vocab": None}
+    if axes.get("model") == "resnet":
+        fields |= {"seq": None, "vocab": None, "heads": None}
     return Plan(Case(**(fields | axes)), frozenset({"memory"}))
 
 
@@ -82,6 +87,23 @@ def test_models_of_transformers_are_predicted_to_the_byte(method: str, model: st
     assert_same(plan_of(method, model=model, width=48, seq=12, batch=2, vocab=300))
 
 
+@pytest.mark.parametrize(
+    ("method", "axes"),
+    [
+        ("standard", {"width": 16, "batch": 4}),
+        ("standard", {"width": 8, "batch": 7, "dtype": "bf16"}),
+        ("checkpoint", {"width": 5, "depth": 9}),
+        ("bdia-stored", {"width": 16, "batch": 2}),
+        ("bdia", {"width": 16, "batch": 4}),
+        ("bdia", {"width": 8, "batch": 7, "depth": 6}),
+        ("bdia", {"width": 8, "batch": 5, "accumulate": 2}),
+    ],
+)
+def test_convolutions_are_predicted_to_the_byte(method: str, axes: dict[str, Any]) -> None:
+    """With the workspaces of convolutions and batch norm, and whatever a number beside a tensor takes."""
+    assert_same(plan_of(method, **{"model": "resnet", **axes}))
+
+
 def test_locality_attention_is_predicted_to_the_byte() -> None:
     """Tensors made from Python's numbers as the model is built are fake as well."""
     assert_same(plan_of("bdia", model="vit-spt"))
@@ -113,7 +135,14 @@ def test_parts_add_up_to_the_figures() -> None:
     assert parts.total(found["activation_parts"]) == found["activation_bytes"]
     assert parts.total(found["peak_parts"]) == found["peak_bytes"]
     assert found["stream_elements"] == 3 * 17 * 36
+    assert figures.count(plan_of("bdia", accumulate=2))["stream_elements"] == 2 * 17 * 36
     assert (found["stream_dtype"], found["blocks"]) == ("float32", 3)
+
+
+def test_the_stream_of_stages_is_their_mean() -> None:
+    """As a run's is, whose bits an activation are of it."""
+    found = figures.count(plan_of("standard", model="resnet", width=8))
+    assert found["stream_elements"] == 3 * 8 * (32 * 32 + 2 * 16 * 16 + 4 * 8 * 8) // 3
 
 
 def test_a_model_of_twenty_gigabytes_takes_no_memory() -> None:
@@ -229,6 +258,81 @@ def test_attention_takes_what_its_kernel_takes(dtype: torch.dtype, batch: int) -
     assert counter.highest - start == meter.rise("before", "after")
 
 
+aten = torch.ops.aten
+
+
+def convolution(dtype: torch.dtype, batch: int) -> Asked:
+    x, weight = torch.zeros(batch, 6, 9, 9, dtype=dtype), torch.zeros(10, 6, 3, 3, dtype=dtype)
+    return aten.convolution.default, (x, weight, None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1)
+
+
+def convolution_backward(dtype: torch.dtype, batch: int) -> Asked:
+    _, (x, weight, *_) = convolution(dtype, batch)
+    rest = (None, [2, 2], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False])
+    return aten.convolution_backward.default, (torch.zeros(batch, 10, 5, 5, dtype=dtype), x, weight, *rest)
+
+
+def batch_norm(dtype: torch.dtype, batch: int) -> Asked:
+    x, sides = torch.zeros(batch, 6, 9, 9, dtype=dtype), [torch.zeros(6, dtype=dtype) for _ in range(4)]
+    return aten.native_batch_norm.default, (x, *sides, True, 0.1, 1e-5)
+
+
+def batch_norm_backward(dtype: torch.dtype, batch: int) -> Asked:
+    x, sides = torch.zeros(batch, 6, 9, 9, dtype=dtype), [torch.zeros(6, dtype=dtype) for _ in range(5)]
+    return aten.native_batch_norm_backward.default, (x, x, *sides, True, 1e-5, [True] * 3)
+
+
+def layer_norm_backward(dtype: torch.dtype, batch: int) -> Asked:
+    x, mean, side = (torch.zeros(*sides, dtype=dtype) for sides in ((batch, 5, 12), (batch, 5, 1), (12,)))
+    return aten.native_layer_norm_backward.default, (x, x, [12], mean, mean, side, side, [True] * 3)
+
+
+def mean(dtype: torch.dtype, batch: int) -> Asked:
+    return aten.mean.dim, (torch.zeros(batch, 6, 9, 9, dtype=dtype), [2, 3])
+
+
+def safe_softmax(dtype: torch.dtype, batch: int) -> Asked:
+    return aten._safe_softmax.default, (torch.zeros(batch, 2, 7, 7, dtype=dtype), -1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("batch", [1, 2, 10, 33])
+@pytest.mark.parametrize(
+    "made",
+    [
+        convolution, convolution_backward, batch_norm, batch_norm_backward, layer_norm_backward, mean, safe_softmax,
+    ],
+)  # fmt: skip
+def test_a_kernel_takes_what_it_is_said_to_take(
+    made: Callable[[torch.dtype, int], Asked], batch: int, dtype: torch.dtype
+) -> None:
+    """Asked of two and three samples, and run with more of them; also of as many as there are channels."""
+    kernel, args = made(dtype, batch)
+    scratch = kernels.scratch_bytes(kernel, args)
+    assert scratch is not None
+    assert max(scratch) == asking.highest(asking.traced(lambda: kernel(*args)))
+
+
+def test_a_kernel_that_fails_ends_its_trace() -> None:
+    """The next one is traced as if nothing had been."""
+    with pytest.raises(RuntimeError):
+        asking.traced(lambda: torch.zeros(2, 3) @ torch.zeros(2, 3))
+    assert asking.traced(lambda: torch.zeros(100)) == (400,)
+
+
+@pytest.mark.parametrize("number", [3, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.int64, torch.int32])
+@pytest.mark.parametrize("operator", [aten.add.Tensor, aten.mul.Tensor, aten.mul_.Tensor, aten.sub.Scalar])
+def test_a_number_is_made_a_tensor(operator: Any, dtype: torch.dtype, number: float) -> None:
+    """Beside a tensor it takes 8 bytes, and what is in the narrower format is copied."""
+    tensor = torch.zeros(33, 8, dtype=dtype)
+    if operator is aten.mul_.Tensor and not dtype.is_floating_point and isinstance(number, float):
+        pytest.skip("has no result of that format")
+    scratch = kernels.scratch_bytes(operator, (tensor, number))
+    assert scratch is not None
+    assert max(scratch) == asking.highest(asking.traced(lambda: operator(tensor, number)))
+
+
 @pytest.mark.parametrize("operator", [torch.add, torch.sub, torch.mul, torch.div])
 def test_two_formats_take_a_copy_in_the_wider(operator: Callable[..., torch.Tensor]) -> None:
     """As where a block's 16-bit output is added to a stream of 32 bits; one of no sides before there is an output."""
@@ -254,4 +358,4 @@ def test_every_method_of_the_table_can_be_predicted() -> None:
 
 def test_nothing_is_counted_before_anything_happens() -> None:
     """A counter begins at nothing."""
-    assert Counter().level == 0
+    assert Counter(FakeTensorMode()).level == 0

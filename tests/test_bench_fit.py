@@ -49,6 +49,23 @@ def test_a_line_that_bends_is_followed() -> None:
         assert peak(found.size) <= 8_000 < peak(found.size + 1)
 
 
+@pytest.mark.parametrize("limit", [800, 1300, 1301, 2000, 40_000])
+def test_a_step_is_kept_to(limit: int) -> None:
+    """Of a model of three stages depth is a multiple of 3: the last one that fits, and no other is asked about."""
+    ask, asked = counted(lambda n: max(1000 + 100 * n, 5 * n * n))
+    found = fit.search(ask, limit, axis="depth", least=3, step=3)
+    fitting = [n for n in range(3, 129, 3) if max(1000 + 100 * n, 5 * n * n) <= limit]
+    assert found.size == (fitting[-1] if fitting else None)
+    assert all(n % 3 == 0 for n in asked)
+
+
+def test_a_step_ends_where_counting_does() -> None:
+    """What is believed of depths beyond is a multiple as well."""
+    ask, asked = counted(lambda n: 10 * n)
+    found = fit.search(ask, 1_000_005, axis="depth", least=3, step=3)
+    assert (found.size, max(asked)) == (99_999, 126)
+
+
 def test_too_little_even_for_the_smallest_is_said() -> None:
     """What the smallest needs is told as well."""
     found = fit.search(lambda n: 100 * n, 150, axis="depth", least=2)

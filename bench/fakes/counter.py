@@ -16,12 +16,12 @@ from typing import Any, Final, NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils import _pytree as pytree
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from bdia.storages import address, storages
 from bench.fakes import answers, kernels
+from bench.fakes.outputs import Outputs, flat
 from bench.fakes.scalars import Scalars
 from bench.meters.trace import Event, Kind, Moment, Running, Trace, with_node
 
@@ -29,6 +29,7 @@ aten: Final = torch.ops.aten
 
 _SCRATCH: Final = -1
 """No address is negative."""
+_DEVICE: Final = torch.ops.prim.device.default
 _WRAPPERS: Final = ("_compile.py", "eval_frame.py")
 """Files of torch whose functions stand between a call and the mode."""
 
@@ -45,10 +46,11 @@ class _Sum(NamedTuple):
 
 
 class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what happens inside. To be entered above a `FakeTensorMode`."""
+    """Counts what happens inside. To be entered above `mode`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: FakeTensorMode) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._outputs = Outputs(mode)
         self.level = 0
         """Bytes alive that were allocated inside."""
         self.highest = 0
@@ -62,6 +64,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._running: list[Running] = []
         self._scalars = Scalars(self._allocated, self._released)
         self._late: _Sum | None = None
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and the guard against it costs a share of every call
 
     def begin(self) -> None:
         """From here on there is a trace."""
@@ -110,16 +116,18 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if func is _DEVICE and isinstance(args[0], FakeTensor):
+            return args[0].fake_device
         if func.namespace == "prim":  # questions about a tensor, asked before autograd is done with it
             return func(*args, **kwargs)
         self.settle()
-        given = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        given = flat((args, tuple(kwargs.values())))
         fakes = [tensor for tensor in given if isinstance(tensor, FakeTensor)]
         if given and not fakes and func is not aten.lift_fresh.default:
             # States of generators, batches as they are read: there are values, so they are computed with.
             with _disable_current_modes():
                 out = func(*args, **kwargs)
-            self.count(_tensors(out))
+            self.count(flat(out))
             return out
         if answers.asked(func):
             return answers.answer(func, args)
@@ -129,17 +137,17 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if answers.draws(func, args, kwargs):
             answers.draw()
         scratch = kernels.scratch_bytes(func, args, kwargs)
-        out = func(*args, **kwargs)
+        out = self._outputs.of(func, args, kwargs)
         answers.remember(func, args, out)
         if func is aten.add.Tensor and _by_engine():
             self._sum(given, out)
         elif scratch:
             with self._taken(scratch.before):
-                self.count(_tensors(out))
+                self.count(flat(out))
             with self._taken(scratch.after):
                 pass
         else:
-            self.count(_tensors(out))
+            self.count(flat(out))
         self._scalars.look(func, args, out)
         return out
 
@@ -215,12 +223,6 @@ def _made_of_others(func: Any) -> bool:
     """Whether a CPU has no kernel of its own for it."""
     own = torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CPU")
     return func.namespace == "aten" and not own and bool(func._can_decompose())
-
-
-def _tensors(out: object) -> list[Tensor]:
-    if isinstance(out, Tensor):
-        return [out]
-    return [leaf for leaf in pytree.tree_leaves(out) if isinstance(leaf, Tensor)]
 
 
 def _by_engine() -> bool:

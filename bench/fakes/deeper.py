@@ -3,13 +3,13 @@
 A step has the same moments at any depth: before the first block, at its forward, at that of the second, …, at the
 head, at the last block's backward, …, at the optimiser's step. How high each reaches is a straight line in depth, and
 which is the highest may change with it; so the lines are drawn one by one, and the peak is the highest of them. Moments
-are told by their block's distance from the nearer end of the chain: between those that are told, the levels lie on a
-line as well, so none is above the ends.
+are told by their block's distance from the nearer end of its chain, of which a model of stages has one for each:
+between those that are told, the levels lie on a line as well, so none is above the ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Final, Literal, NamedTuple
 
@@ -23,7 +23,9 @@ from bench.meters.level import moment_of
 from bench.meters.trace import Event
 
 _LEAST: Final = 6
-"""Three blocks from either end: what a block hands on is still there as the next one works."""
+"""Of a chain, three blocks from either end: what a block hands on is still there as the next one works."""
+_APART: Final = 2
+"""Of a chain: some methods take blocks in pairs."""
 
 
 class Moment(NamedTuple):
@@ -31,8 +33,9 @@ class Moment(NamedTuple):
 
     pass_: int
     """Forwards, backwards and the optimiser's step, numbered as they come."""
+    chain: int
     end: Literal["first", "last"] | None
-    """The end of the chain from which its block is told; None before any block has run."""
+    """The end of its chain from which its block is told; None before any block has run."""
     between: int
     """How many blocks lie between that end and it."""
     inside: bool
@@ -65,16 +68,14 @@ class Deeper(NamedTuple):
 
 def deeper(plan: Plan) -> Deeper | None:
     """The lines of `plan`'s moments through two depths; None where a step at a third does not lie on them, as for what
-    stores a state every √N blocks, or where depth does not repeat blocks of one kind: stages are as well in the middle.
+    stores a state every √N blocks, or where depth does not repeat blocks of one kind.
 
     Raises: as `count` does.
     """
-    spec = models.of_table(plan.case.model)
-    if spec is not None and spec.staged:
-        return None
-    apart = obstacles.apart(plan.case)
+    chains = models.factor(plan.case.model, "depth")
+    apart = _APART * chains
     least = obstacles.smallest(resolve.method(plan.case.method), plan.case, "depth")
-    first = max(_LEAST, 2 * ((plan.case.keep or 0) + 3), least)
+    first = max(_LEAST * chains, 2 * ((plan.case.keep or 0) + 3) * chains, least)
     first += -first % apart
     near, far, third = (_heights(plan, first + apart * number) for number in range(3))
     if not (near.keys() <= far.keys() <= third.keys()):
@@ -97,8 +98,8 @@ def _heights(plan: Plan, depth: int) -> dict[Moment, int]:
     before = events[0].level - events[0].nbytes
     # What is there before the step is known by its sum alone.
     there = step.reading.peak_bytes - max(event.level for event in events)
-    found: dict[Moment, int] = {Moment(0, None, 0, False): there + before}
-    walk = _Walk(step.survey, step.blocks)
+    found: dict[Moment, int] = {Moment(0, 0, None, 0, False): there + before}
+    walk = _Walk(step.survey, step.chains)
     for event in events:
         if event.nbytes > 0:  # a release tells what ran when its memory was taken
             moment = walk.at(event)
@@ -109,9 +110,10 @@ def _heights(plan: Plan, depth: int) -> dict[Moment, int]:
 class _Walk:
     """Tells the moments of a step as its events come."""
 
-    def __init__(self, survey: Survey, blocks: int) -> None:
+    def __init__(self, survey: Survey, chains: Sequence[int]) -> None:
         self._survey = survey
-        self._blocks = blocks
+        # Blocks are called, and numbered, chain by chain.
+        self._places = [(chain, below, length) for chain, length in enumerate(chains) for below in range(length)]
         self._pass = 0
         self._doing: Literal["forward", "backward", "optimizer"] = "forward"
         self._block: int | None = None
@@ -128,12 +130,13 @@ class _Walk:
         if block is not None:
             self._block = block
         if self._block is None:
-            return Moment(self._pass, None, 0, inside=False)
-        above = self._blocks - 1 - self._block
+            return Moment(self._pass, 0, None, 0, inside=False)
+        chain, below, length = self._places[self._block]
+        above = length - 1 - below
         inside = block is not None
-        if self._block < above:
-            return Moment(self._pass, "first", self._block, inside)
-        return Moment(self._pass, "last", above, inside)
+        if below < above:
+            return Moment(self._pass, chain, "first", below, inside)
+        return Moment(self._pass, chain, "last", above, inside)
 
     def _turn(self, doing: Literal["forward", "backward", "optimizer"]) -> None:
         if doing != self._doing:

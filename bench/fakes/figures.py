@@ -43,7 +43,8 @@ class Counted(NamedTuple):
     reading: MemoryReading
     survey: _Sized
     trace: Trace
-    blocks: int
+    chains: tuple[int, ...]
+    """How many blocks each has."""
 
 
 def count(plan: Plan) -> Fields:
@@ -57,7 +58,7 @@ def count(plan: Plan) -> Fields:
     stream = found.survey.stream
     return {
         **held, **facts(found.workload, plan.case),
-        "blocks": found.blocks, "stream_dtype": stream.dtype, "stream_elements": stream.elements,
+        "blocks": sum(found.chains), "stream_dtype": stream.dtype, "stream_elements": stream.elements,
     }  # fmt: skip
 
 
@@ -76,5 +77,5 @@ def counted(plan: Plan) -> Counted:
         survey, level = _Sized(), FakeLevel(counter)
         with attach_planned(workload, msgspec.structs.replace(plan, case=case)) as handle:
             reading = count_memory(workload, handle, level, survey)
-        blocks = sum(map(len, handle.chains))
-    return Counted(workload, reading, survey, level.trace, blocks)
+        chains = tuple(map(len, handle.chains))
+    return Counted(workload, reading, survey, level.trace, chains)

@@ -74,16 +74,26 @@ def _beside_two(tensor: object, other: object) -> Scratch | None:
     if not isinstance(tensor, Tensor):
         return None
     if isinstance(other, Tensor):
+        if tensor.dtype == other.dtype:
+            return Scratch(0, 0)
         common = torch.result_type(tensor, other)
         given = [one for one in (tensor, other) if one.dtype != common]
         single, whole = (sum(one.numel() for one in given if bool(one.dim()) is sides) for sides in (False, True))
         return Scratch(single * common.itemsize, whole * common.itemsize)
     if type(other) in _NUMBERS:
         # A number is made a tensor of 8 bytes, and whichever of the two is in the narrower format one in the wider.
-        common, number = torch.result_type(tensor, cast("float", other)), _NUMBERS[type(other)]
+        number = _NUMBERS[type(other)]
+        common = _beside_number(tensor.dtype, number)
         copied = (number != common) + (tensor.numel() if tensor.dtype != common else 0)
         return Scratch(8 + copied * common.itemsize, 0)
     return None
+
+
+@cache
+def _beside_number(dtype: torch.dtype, number: torch.dtype) -> torch.dtype:
+    """The format in which a tensor's elements and a number meet."""
+    with _disable_current_modes():
+        return torch.result_type(torch.empty(1, dtype=dtype), 0.5 if number.is_floating_point else 1)
 
 
 def _beside_product(left: Tensor, right: Tensor) -> int:

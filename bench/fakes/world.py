@@ -24,7 +24,7 @@ from bench.workload import Workload, build
 def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
     """Inside, tensors are fake and counted. torch's global generator is afterwards as before."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    counter = Counter()
+    counter = Counter(mode)
     state_of = torch.random.get_rng_state
 
     def counted_state() -> Tensor:
