@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, in_kernel_
 from bdia.storages import address, storages
 
 _CPU: Final = torch.device("cpu")
+_ABSOLUTE: Final = frozenset({torch.ops.aten.as_strided.default})
+"""Operators that go by where a view begins."""
 
 
 class _Fresh(NamedTuple):
@@ -24,6 +26,16 @@ class _Fresh(NamedTuple):
     shape: torch.Size
     stride: tuple[int, ...]
     dtype: torch.dtype
+
+
+class _View(NamedTuple):
+    """A tensor that looks into the first argument's memory."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    further: int
+    """Elements from where that argument begins."""
 
 
 class _Given(NamedTuple):
@@ -56,15 +68,20 @@ class Outputs:
         if known is not key:
             return self._made(known, args)
         out = func(*args, **kwargs)
-        if not func.is_view and torch.Tag.inplace_view not in func.tags:
+        if func not in _ABSOLUTE and torch.Tag.inplace_view not in func.tags:
             with suppress(_UnknownError):
                 self._known[key] = _recipe(out, args)
         return out
 
     def _made(self, recipe: Any, args: tuple[Any, ...]) -> Any:
-        if isinstance(recipe, _Fresh):
+        if isinstance(recipe, _Fresh | _View):
             with in_kernel_invocation_manager(self._mode):
-                elem = torch.empty_strided(recipe.shape, recipe.stride, dtype=recipe.dtype, device="meta")
+                if isinstance(recipe, _Fresh):
+                    elem = torch.empty_strided(recipe.shape, recipe.stride, dtype=recipe.dtype, device="meta")
+                else:
+                    storage, start = args[0].untyped_storage(), args[0].storage_offset() + recipe.further
+                    elem = torch.empty(0, dtype=recipe.dtype, device="meta")
+                    elem.set_(storage, start, recipe.shape, recipe.stride)
             return FakeTensor(self._mode, elem, _CPU)
         if isinstance(recipe, _Given):
             return args[recipe.number]
@@ -88,7 +105,7 @@ def _told(value: object) -> object:
 def _recipe(out: object, args: tuple[object, ...]) -> object:
     """How to make it again.
 
-    Raises: _UnknownError for what is neither new nor one of `args` itself.
+    Raises: _UnknownError for what is neither new, nor one of `args` itself, nor looks into the first.
     """
     if out is None:
         return None
@@ -97,11 +114,14 @@ def _recipe(out: object, args: tuple[object, ...]) -> object:
     for number, given in enumerate(args):
         if out is given:
             return _Given(number)
-    if type(out) is not FakeTensor or out.constant is not None or out.fake_device != _CPU or out._is_view():
+    if type(out) is not FakeTensor or out.constant is not None or out.fake_device != _CPU:
         raise _UnknownError
-    made = [address(storage) for storage in storages(out)]
+    made = {address(storage) for storage in storages(out)}
+    first = args[0] if args else None
+    if isinstance(first, FakeTensor) and first.dtype == out.dtype and made == set(map(address, storages(first))):
+        return _View(out.shape, out.stride(), out.dtype, int(out.storage_offset() - first.storage_offset()))
     held = {address(storage) for tensor in flat(args) for storage in storages(tensor)}
-    if held.intersection(made) or out.storage_offset() or out.untyped_storage().nbytes() != _extent(out):
+    if held & made or out.storage_offset() or out.untyped_storage().nbytes() != _extent(out):
         raise _UnknownError
     return _Fresh(out.shape, out.stride(), out.dtype)
 
