@@ -110,6 +110,20 @@ def test_where_a_view_begins_is_asked_each_time(mode: FakeTensorMode) -> None:
         assert outputs.of(aten.as_strided.default, (x, [2], [1], 3), {}).storage_offset() == 3
 
 
+def test_what_is_written_to_is_handed_back(mode: FakeTensorMode) -> None:
+    """An output that was given by name is that one, and not a new one."""
+    outputs, x = Outputs(mode), torch.zeros(4)
+    for _ in range(2):
+        written = torch.zeros(4)
+        assert outputs.of(aten.add.out, (x, x), {"out": written}) is written
+
+
+def test_conjugates_are_asked_each_time(mode: FakeTensorMode) -> None:
+    """They look as what they are of, and are not."""
+    outputs, x = Outputs(mode), torch.zeros(4, dtype=torch.complex64)
+    assert [outputs.of(aten._conj.default, (x,), {}).is_conj() for _ in range(2)] == [True, True]
+
+
 def test_real_tensors_are_not_remembered() -> None:
     """They have values."""
     outputs = Outputs(FakeTensorMode(allow_non_fake_inputs=True))

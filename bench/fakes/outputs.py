@@ -70,7 +70,7 @@ class Outputs:
         out = func(*args, **kwargs)
         if func not in _ABSOLUTE and torch.Tag.inplace_view not in func.tags:
             with suppress(_UnknownError):
-                self._known[key] = _recipe(out, args)
+                self._known[key] = _recipe(out, args, flat([*args, *kwargs.values()]))
         return out
 
     def _made(self, recipe: Any, args: tuple[Any, ...]) -> Any:
@@ -94,7 +94,7 @@ def _told(value: object) -> object:
     Raises: _UnknownError where that is more than a shape.
     """
     if isinstance(value, Tensor):
-        if not isinstance(value, FakeTensor) or value.constant is not None or value.fake_device != _CPU:
+        if not isinstance(value, FakeTensor) or not _is_plain(value):
             raise _UnknownError
         return value.shape, value.stride(), value.dtype
     if isinstance(value, list | tuple):
@@ -102,25 +102,30 @@ def _told(value: object) -> object:
     return type(value), value  # 1 and 1.0 are equal
 
 
-def _recipe(out: object, args: tuple[object, ...]) -> object:
-    """How to make it again.
+def _is_plain(tensor: FakeTensor) -> bool:
+    """Whether its shape, strides and format are all there is to it: complex ones may stand for their conjugates."""
+    return tensor.constant is None and tensor.fake_device == _CPU and not tensor.is_complex()
+
+
+def _recipe(out: object, args: tuple[object, ...], tensors: list[Tensor]) -> object:
+    """How to make it again. `tensors` are all that were given.
 
     Raises: _UnknownError for what is neither new, nor one of `args` itself, nor looks into the first.
     """
     if out is None:
         return None
     if isinstance(out, list | tuple):
-        return type(out)(_recipe(part, args) for part in out)
+        return type(out)(_recipe(part, args, tensors) for part in out)
     for number, given in enumerate(args):
         if out is given:
             return _Given(number)
-    if type(out) is not FakeTensor or out.constant is not None or out.fake_device != _CPU:
+    if type(out) is not FakeTensor or not _is_plain(out):
         raise _UnknownError
     made = {address(storage) for storage in storages(out)}
     first = args[0] if args else None
     if isinstance(first, FakeTensor) and first.dtype == out.dtype and made == set(map(address, storages(first))):
         return _View(out.shape, out.stride(), out.dtype, int(out.storage_offset() - first.storage_offset()))
-    held = {address(storage) for tensor in flat(args) for storage in storages(tensor)}
+    held = {address(storage) for tensor in tensors for storage in storages(tensor)}
     if held & made or out.storage_offset() or out.untyped_storage().nbytes() != _extent(out):
         raise _UnknownError
     return _Fresh(out.shape, out.stride(), out.dtype)
