@@ -76,7 +76,8 @@ def search(
         else:
             above = guess
         if above is None:
-            guess = max(below + step, _on_line(known, limit, step))
+            on_line = _on_line(known, limit, step)
+            guess = 2 * below if on_line is None else max(below + step, on_line)
             continue
         # On a line n fits and the next does not at once; where it bends or has steps, halving comes to an end as well.
         halve = width is not None and not halve and 2 * (above - below) > width
@@ -90,14 +91,14 @@ def _between(known: dict[int, int], below: int, above: int, limit: int) -> int:
     return below + (limit - known[below]) * (above - below) // (known[above] - known[below])
 
 
-def _on_line(fitting: dict[int, int], limit: int, step: int) -> int:
-    """The last n at which the line through the largest two that fit is within the limit."""
+def _on_line(fitting: dict[int, int], limit: int, step: int) -> int | None:
+    """The last n at which the line through the largest two that fit is within the limit; None where it is flat."""
     if len(fitting) == 1:
         return next(iter(fitting)) + step
     before, last = sorted(fitting)[-2:]
     each = (fitting[last] - fitting[before]) / (last - before)
     if each <= 0:
-        return 2 * last
+        return None
     size = last + int((limit - fitting[last]) // each)
     return size - size % step
 
@@ -105,6 +106,6 @@ def _on_line(fitting: dict[int, int], limit: int, step: int) -> int:
 def _believed(fitting: dict[int, int], limit: int, axis: Growing, step: int) -> Found:
     last = max(fitting)
     size = _on_line(fitting, limit, step)
-    if size >= ENDLESS or size == 2 * last:
+    if size is None or size >= ENDLESS:
         return Found(None, fitting[last], f"does not grow with {axis}: {axis} {last} fits as well as a smaller one")
     return Found(size, None, f"by the line through what was counted up to {axis} {last}")

@@ -4,14 +4,14 @@ no torch."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from bench import errors, files, fingerprint, private, rerun, session, signals, supervise, words
-from bench.case import Case, Plan
+from bench.case import Plan
 from bench.errors import UsageError, one_line
 from bench.fit import AXES, Fit, Found
 from bench.limits import Limit
@@ -34,27 +34,29 @@ def find(
 
     Raises: UsageError where they cannot be stored; RunInterruptedError after Ctrl-C, SIGTERM or SIGHUP.
     """
-    kept = _Kept(prepared.directory, {_key(fit.case, fit.limit_bytes): fit for fit in read(prepared.directory)})
     prints = fingerprint.of_all(
         prepared.plans, environment=f"within {limit.size} {session.basis(prepared.environment)}",
         code=fingerprint.code_digest(), rounds=0, warmup=0, threads=THREADS,
     )  # fmt: skip
+    kept = _Kept(
+        prepared.directory, frozenset(prints.values()), {fit.fingerprint: fit for fit in read(prepared.directory)}
+    )
     asked: list[Plan] = []
     for plan in prepared.plans:
         if plan.unsupported is not None:
             kept.add(_fit(plan, limit, prints, status="unsupported", message=plan.unsupported))
-        elif not kept.stands(plan, limit, prints[plan]):
+        elif not kept.stands(prints[plan]):
             asked.append(plan)
     try:
         with signals.heeded():
             _ask(asked, limit, prints, worker, on_message, kept.add)
     except KeyboardInterrupt as interrupt:
-        done = sum(kept.stands(plan, limit, prints[plan]) for plan in prepared.plans if plan.unsupported is None)
+        done = sum(kept.stands(prints[plan]) for plan in prepared.plans if plan.unsupported is None)
         of = words.counted(sum(plan.unsupported is None for plan in prepared.plans), "case")
         command = rerun.going_on(prepared.request.arguments, prepared.directory)
         so_far = f"what fits in {limit.text} is known of {done} of {of} in {prepared.directory}; go on with: {command}"
         raise session.RunInterruptedError(interrupt, so_far) from None
-    return [kept.of[_key(plan.case, limit.size)] for plan in prepared.plans]
+    return [kept.of[prints[plan]] for plan in prepared.plans]
 
 
 def read(directory: Path) -> list[Fit]:
@@ -78,29 +80,29 @@ def exit_code(fits: Iterable[Fit]) -> int:
     return errors.EXIT_FAILED_CASE if any(fit.status in FAILED for fit in fits) else errors.EXIT_OK
 
 
-Key = tuple[Case, int]
-"""A case as it is stored, and bytes of a limit."""
-
-
-def _key(case: Case, limit_bytes: int) -> Key:
-    return private.case(case), limit_bytes
-
-
-@dataclass(frozen=True)
+@dataclass
 class _Kept:
-    """What a directory holds: the file is whole after each `add`."""
+    """What a directory holds, by fingerprints, as two cases may be stored by one name. The file is whole after each
+    `add`."""
 
     directory: Path
-    of: dict[Key, Fit] = field(default_factory=dict)
+    current: frozenset[str]
+    """Fingerprints of this session's cases: what is of one of these cases, and of another code, gives way."""
+    of: dict[str, Fit]
 
-    def stands(self, plan: Plan, limit: Limit, digest: str) -> bool:
-        """Whether nothing has to be asked of `plan`."""
-        held = self.of.get(_key(plan.case, limit.size))
-        return held is not None and held.fingerprint == digest and held.status not in FAILED
+    def stands(self, digest: str) -> bool:
+        """Whether nothing has to be asked of the case that has this fingerprint."""
+        held = self.of.get(digest)
+        return held is not None and held.status not in FAILED
 
     def add(self, fit: Fit) -> None:
         """Raises: UsageError where it cannot be written."""
-        self.of[fit.case, fit.limit_bytes] = fit
+        self.of = {
+            digest: one
+            for digest, one in self.of.items()
+            if digest in self.current or (one.case, one.limit_bytes) != (fit.case, fit.limit_bytes)
+        }
+        self.of[fit.fingerprint] = fit
         file = self.directory / FITS
         try:
             with signals.deferred():

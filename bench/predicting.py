@@ -43,7 +43,7 @@ def largest(member: int, plan: Plan, limit: int) -> Finished:
         except Exception as error:  # whatever a model or a method raises is a row
             failed[axis] = diagnosis(error)
     if not failed:
-        return Finished(member, found)
+        return Finished(member, found, message=None if plan.case.device == "cpu" else ON_CPU)
     (axis, (status, message)), *_ = failed.items()
     return Finished(member, found, status, f"{axis}: {message}" if found else message)
 
@@ -56,13 +56,19 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
         return Found(None, None, f"a checkpoint has the depth that it has, {case.depth}")
     least = obstacles.smallest(resolve.method(case.method), case, axis)
 
+    def at(number: int) -> Plan:
+        return msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number}))
+
     def peak(number: int) -> int:
-        return _peak(msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number})))
+        return _peak(at(number))[0]
 
     step = models.factor(case.model, axis)
     lines = _lines(plan) if axis == "depth" else None
     if lines is None:
-        return fit.search(peak, limit, axis=axis, least=least, step=step)
+        found = fit.search(peak, limit, axis=axis, least=least, step=step)
+        # Of what was probed it says so, as a record would.
+        said = [found.note, _peak(at(least if found.size is None else found.size))[1]]
+        return msgspec.structs.replace(found, note="; ".join(filter(None, said)) or None)
     return fit.search(
         lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
         step=step, most=fit.ENDLESS,
@@ -82,9 +88,10 @@ def _lines(plan: Plan) -> Deeper | None:
 
 
 @cache
-def _peak(plan: Plan) -> int:
-    found, _ = _predicted(plan)
-    return int(found["peak_bytes"])
+def _peak(plan: Plan) -> tuple[int, str | None]:
+    """Bytes, and what they rest on."""
+    found, how = _predicted(plan)
+    return int(found["peak_bytes"]), how
 
 
 def _predicted(plan: Plan) -> tuple[Fields, str | None]:
@@ -96,10 +103,26 @@ def _predicted(plan: Plan) -> tuple[Fields, str | None]:
             return count(plan), None
         except UsageError:
             raise
-        except Exception as error:  # whatever code of others raises where nothing has a value
-            why = _IN_VAIN[plan.case.model, plan.case.method] = one_line(f"{type(error).__name__}: {error}")[:200]
+        except Exception as error:  # whatever code of others raises, where nothing has a value or anywhere
+            why = _in_vain(plan, error)
+            if why is None:
+                raise
     fields, how = probing.probe(plan)
     return fields, f"{how}, as fake tensors will not do: {why}"
+
+
+def _in_vain(plan: Plan, error: Exception) -> str | None:
+    """Why fake tensors will not do; None where they do at the smallest size, so that the case itself cannot be."""
+    small = probing.smallest(plan)
+    if small.case != msgspec.structs.replace(plan.case, device="cpu"):
+        try:
+            count(small)
+        except Exception as smaller:  # as above
+            error = smaller
+        else:
+            return None
+    why = _IN_VAIN[plan.case.model, plan.case.method] = one_line(f"{type(error).__name__}: {error}")[:200]
+    return why
 
 
 def _not_counted(plan: Plan) -> str | None:

@@ -15,11 +15,12 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from bench import accumulation, checkpoints, models, obstacles, resolve
+from bench import accumulation, checkpoints, models, obstacles, parts, resolve
 from bench.attaching import attach_planned
 from bench.case import Case, Plan
 from bench.meters.memory import measure_memory
 from bench.meters.stream import Stream
+from bench.parts import Parts
 from bench.workload import build, facts
 
 Fields = dict[str, Any]
@@ -28,6 +29,11 @@ Fields = dict[str, Any]
 SIZES: Final = ("static_bytes", "activation_bytes", "peak_bytes", "saved_bytes", "side_bytes", "rng_bytes")
 _GROWING: Final = (*SIZES, "parameters", "samples", "tokens", "blocks", "stream_elements")
 """What grows with the size of a case; the rest is the same."""
+
+
+_BARE: Final = "bare_bytes"
+"""What a step begins with, without gradients."""
+_HELD: Final = ("parameters", "optimizer_state", "input")
 
 
 def probe(plan: Plan, measure: Callable[[Plan], Fields] | None = None) -> tuple[Fields, str]:
@@ -45,15 +51,26 @@ def probe(plan: Plan, measure: Callable[[Plan], Fields] | None = None) -> tuple[
         for batch in batches
     }
     fields = dict(found[depths[0], batches[0]])
-    for name in _GROWING:
+    for name in (*_GROWING, _BARE):
         rows = []
         for depth in depths:
             values = [found[depth, batch].get(name) for batch in batches]
             rows.append(_extended(batches, values, case.batch))
         value = _extended(depths, rows, case.depth)
         fields[name] = None if value is None else round(value)
+    bare = fields.pop(_BARE)
+    if bare is not None:
+        # The line of a peak that was another moment's may have been left below this.
+        fields["peak_bytes"] = max(fields["peak_bytes"], bare + fields["activation_bytes"])
     said = [f"{name} {' and '.join(map(str, sizes))}" for name, sizes in (("depth", depths), ("batch", batches))]
     return fields, f"by steps measured at {', '.join(said)}"
+
+
+def smallest(plan: Plan) -> Plan:
+    """The smallest of the probes."""
+    case = msgspec.structs.replace(plan.case, device="cpu")
+    small = msgspec.structs.replace(case, depth=_depths(case)[0], batch=_batches(case)[0])
+    return msgspec.structs.replace(plan, case=small)
 
 
 def _batches(case: Case) -> Sequence[int | None]:
@@ -96,9 +113,14 @@ def _measure(plan: Plan) -> Fields:
     sizes: Mapping[str, Any] = vars(reading)
     fields = {
         **{name: sizes[name] for name in SIZES},
+        _BARE: None if reading.peak_parts is None else parts.total(_bare(reading.peak_parts)),
         **facts(workload, plan.case),
         "blocks": blocks, "stream_dtype": stream.dtype, "stream_elements": stream.elements,
     }  # fmt: skip
     del workload, handle
     gc.collect()
     return fields
+
+
+def _bare(whole: Parts) -> Parts:
+    return {name: held for name, held in whole.items() if name in _HELD}

@@ -190,7 +190,5 @@ def _size(fit: Fit, found: Found | None) -> tuple[Cell, Cell]:
 
 
 def _message(fit: Fit) -> str | None:
-    if fit.message is not None:
-        return fit.message
-    said = dict.fromkeys(found.note for found in (fit.depth, fit.batch) if found is not None and found.note)
-    return "; ".join(said) or None
+    notes = [found.note for found in (fit.depth, fit.batch) if found is not None]
+    return "; ".join(dict.fromkeys(said for said in (fit.message, *notes) if said)) or None

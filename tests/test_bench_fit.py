@@ -49,6 +49,11 @@ def test_a_line_that_bends_is_followed() -> None:
         assert peak(found.size) <= 8_000 < peak(found.size + 1)
 
 
+def test_twice_as_much_as_is_counted_is_a_size_like_any() -> None:
+    """And not taken for none."""
+    assert fit.search(lambda n: 100 + 10 * n, 2660, axis="depth").size == 256
+
+
 @pytest.mark.parametrize("limit", [800, 1300, 1301, 2000, 40_000])
 def test_a_step_is_kept_to(limit: int) -> None:
     """Of a model of three stages depth is a multiple of 3: the last one that fits, and no other is asked about."""

@@ -4,6 +4,7 @@ along. The child that counts is stood in for."""
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,17 @@ from bench.supervise import End
 SMALL = {"method": "standard,checkpoint,bdia", "depth": "3", "width": "36", "heads": "3", "seq": "17", "batch": "3"}
 LIMIT = Limit("8MiB", 8 * 2**20)
 FOUND = {"depth": msgspec.to_builtins(Found(7, 1000)), "batch": msgspec.to_builtins(Found(5, 900))}
+SOURCE = """\
+import torch
+
+import bench
+
+
+def made(case):
+    torch.manual_seed({})
+    model = torch.nn.Sequential(*(torch.nn.Sequential(torch.nn.Linear(8, 8)) for _ in range(2)))
+    return bench.Workload(model, torch.randn(3, 8), lambda model, batch: model(batch).square().mean())
+"""
 
 
 class Child:
@@ -32,6 +44,7 @@ class Child:
         self.dies_at: str | None = None
         self.interrupted_at: str | None = None
         self.failing: dict[str, Finished] = {}
+        self.answers: list[Finished] = []
 
     def run(self, job: Job, hear: Callable[[Event], None], **_: object) -> End:
         for number, plan in enumerate(job.members):
@@ -42,7 +55,8 @@ class Child:
             self.asked.append(method)
             if method == self.dies_at:
                 return End("error", "killed by SIGKILL", 1.0)
-            hear(msgspec.structs.replace(self.failing.get(method, Finished(0, FOUND)), member=number))
+            said = self.answers.pop(0) if self.answers else self.failing.get(method, Finished(0, FOUND))
+            hear(msgspec.structs.replace(said, member=number))
         return End("ok", None, 1.0)
 
 
@@ -140,6 +154,30 @@ def test_nothing_private_is_stored(child: Child, tmp_path: Path) -> None:
     prepared.directory.mkdir()
     find(prepared)
     assert str(tmp_path) not in (Path("out") / fits.FITS).read_text()
+
+
+def test_two_models_of_one_name_are_two(child: Child, tmp_path: Path) -> None:
+    """Files of one name in two folders are stored by it, and each has its answer."""
+    (tmp_path / "here").mkdir()
+    models = []
+    for number in (1, 2):
+        file = tmp_path / f"{number}" / "mine.py"
+        file.parent.mkdir()
+        file.write_text(SOURCE.format(number))
+        models.append(f"{file}:made")
+    os.chdir(tmp_path / "here")
+    request = Request(
+        suite="model", axes={"model": ",".join(models), "method": "standard"}, arguments=[], out=Path("out"),
+    )  # fmt: skip
+    prepared = predict.prepare(request)
+    prepared.directory.mkdir()
+    child.answers = [Finished(0, {**FOUND, "batch": msgspec.to_builtins(Found(size, 9))}) for size in (11, 22)]
+    first = find(prepared)
+    assert [fit.batch and fit.batch.size for fit in first] == [11, 22]
+    assert first[0].case == first[1].case
+    child.answers = []
+    assert find(prepared) == first
+    assert len(child.asked) == 2
 
 
 def test_a_file_that_cannot_be_written_is_one_line(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:

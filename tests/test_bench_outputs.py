@@ -124,6 +124,22 @@ def test_conjugates_are_asked_each_time(mode: FakeTensorMode) -> None:
     assert [outputs.of(aten._conj.default, (x,), {}).is_conj() for _ in range(2)] == [True, True]
 
 
+def test_negatives_are_asked_each_time(mode: FakeTensorMode) -> None:
+    """An imaginary part of a conjugate is one, of which copies are made later."""
+    outputs, x = Outputs(mode), torch.zeros(4, dtype=torch.complex64)
+    parts = [outputs.of(aten.view_as_real.default, (x,), {}) for _ in range(2)]
+    turned = [outputs.of(aten._neg_view.default, (part,), {}) for part in parts]
+    assert [one.is_neg() for one in turned] == [True, True]
+    assert [outputs.of(aten.slice.Tensor, (one, 0, 0, 2), {}).is_neg() for one in turned] == [True, True]
+
+
+def test_sparse_ones_are_asked_each_time(mode: FakeTensorMode) -> None:
+    """They have no memory of their own to be told by."""
+    outputs, x = Outputs(mode), torch.zeros(3, 3)
+    for _ in range(2):
+        assert outputs.of(aten._to_sparse.default, (x,), {}).layout is torch.sparse_coo
+
+
 def test_real_tensors_are_not_remembered() -> None:
     """They have values."""
     outputs = Outputs(FakeTensorMode(allow_non_fake_inputs=True))

@@ -68,3 +68,22 @@ def test_what_is_measured_is_a_run() -> None:
     real = measured(plan)
     for name in SIZES:
         assert fields[name] == real[name], name
+
+
+def test_a_peak_is_no_less_than_what_it_is_on_top_of() -> None:
+    """Where another moment is the highest of small steps, its line is too low: what a step begins with and holds of
+    activations is reached at the least."""
+    plan = plan_of("standard", depth=30, batch=9)
+
+    def measure(small: Plan) -> dict[str, Any]:
+        depth, batch = small.case.depth or 0, small.case.batch or 0
+        activation = 10 * depth * batch
+        bare = 100 * depth
+        return dict.fromkeys(FIELDS, 0) | {
+            "activation_bytes": activation, "bare_bytes": bare, "peak_bytes": max(150 * depth, bare + activation),
+        }  # fmt: skip
+
+    fields, _ = probing.probe(plan, measure)
+    assert fields["activation_bytes"] == 2700
+    assert fields["peak_bytes"] == 3000 + 2700 > 150 * 30
+    assert "bare_bytes" not in fields

@@ -103,8 +103,10 @@ def _told(value: object) -> object:
 
 
 def _is_plain(tensor: FakeTensor) -> bool:
-    """Whether its shape, strides and format are all there is to it: complex ones may stand for their conjugates."""
-    return tensor.constant is None and tensor.fake_device == _CPU and not tensor.is_complex()
+    """Whether its shape, strides and format are all there is to it: complex ones may stand for their conjugates, and
+    what is of them for its negative; sparse ones are made of others."""
+    dense = tensor.layout is torch.strided and not tensor.is_complex() and not tensor.is_neg()
+    return dense and tensor.constant is None and tensor.fake_device == _CPU
 
 
 def _recipe(out: object, args: tuple[object, ...], tensors: list[Tensor]) -> object:
