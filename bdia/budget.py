@@ -61,18 +61,19 @@ def choose(held: Held, *, samples: int, blocks: int, limit: int, divisible: bool
     stored = Dial(keep=blocks)
     if guess.kept(blocks) <= limit and (nbytes := held(samples, stored)) <= limit:
         return Plan(stored, int(nbytes), limit, samples)
+    cuts = list(_cuts(samples)) if divisible else [1]
     least = math.inf
-    for micro_batches in _cuts(samples) if divisible else [1]:
+    for micro_batches in cuts:
         dial = Dial(micro_batches=micro_batches)
-        nbytes = guess.cut(micro_batches)
-        if nbytes <= limit:
+        # The last is asked whatever the guess is: it may fit all the same, and if not, it says how much would do.
+        if guess.cut(micro_batches) <= limit or micro_batches == cuts[-1]:
             nbytes = held(samples, dial)
-        if nbytes <= limit:
-            return _keeping(held, guess, Plan(dial, int(nbytes), limit, samples), blocks)
-        least = min(least, nbytes)
+            if nbytes <= limit:
+                return _keeping(held, guess, Plan(dial, int(nbytes), limit, samples), blocks)
+            least = min(least, nbytes)
     cut = f" cut into single ones ({samples} micro-batches)" if divisible and samples > 1 else ""
     raise BudgetError(
-        f"budget of {sizes.text(limit)}: the blocks hold about {sizes.text(least)} at the least, with {samples} "
+        f"budget of {sizes.text(limit)}: the blocks hold {sizes.text(least)} at the least, with {samples} "
         f"samples{cut}; give as much, or a smaller batch",
         limit=limit,
         needed=None if math.isinf(least) else int(least),

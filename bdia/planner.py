@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Planner:
-    """Plans for one chain, once, and again for an x that is larger than any before."""
+    """Plans for one chain, once, and again for an x that is larger than any before, in one of its sides or in all."""
 
     def __init__(self, limit: int, blocks: Sequence[AttachedBlock], *, divisible: bool) -> None:
         self.plan: Plan | None = None
@@ -40,13 +41,16 @@ class Planner:
         self._blocks = tuple(blocks)
         self._divisible = divisible
         self._elements = 0
+        """Of the largest x that was planned for."""
+        self._sides: tuple[int, ...] = ()
+        """The longest of each, over all that were."""
 
     def dial_for(self, chain: Chain, x: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Dial:
         """Where the dial is to stand for a forward whose first block is called with these.
 
         Raises: BudgetError where nothing fits, or the blocks cannot be tried.
         """
-        if self.plan is None or x.numel() > self._elements:
+        if self.plan is None or self._is_larger(x):
             if any(is_sharded(part) for block in self._blocks for part in block.module.modules()):
                 raise BudgetError(
                     f"budget of {sizes.text(self._limit)}: weights that FSDP shards cannot be gathered for a trial; "
@@ -58,12 +62,24 @@ class Planner:
             def held(samples: int, dial: Dial) -> float:
                 return self._held(trial_of(chain, dial), x.detach(), given, samples)
 
-            self.plan = budget.choose(
-                held, samples=x.shape[chain.layout.batch_dim], blocks=len(self._blocks), limit=self._limit,
-                divisible=self._divisible,
+            samples = x.shape[chain.layout.batch_dim]
+            found = budget.choose(
+                held, samples=samples, blocks=len(self._blocks), limit=self._limit, divisible=self._divisible,
             )  # fmt: skip
-            self._elements = x.numel()
+            # What is not larger than all together goes by the plan, so it has to do for each.
+            both = found.dial if self.plan is None else _both(self.plan.dial, found.dial)
+            if both != found.dial and (nbytes := held(samples, both)) <= self._limit:
+                found = dataclasses.replace(found, dial=both, nbytes=int(nbytes))
+            self.plan = found
+            self._elements = max(self._elements, x.numel())
+            known = self._sides if len(self._sides) == x.dim() else x.shape
+            self._sides = tuple(map(max, zip(x.shape, known, strict=True)))
         return self.plan.dial
+
+    def _is_larger(self, x: Tensor) -> bool:
+        """As many elements may take more where they lie otherwise: attention's grow with the square of a side."""
+        sides = zip(x.shape, self._sides, strict=False)
+        return x.numel() > self._elements or x.dim() != len(self._sides) or any(side > most for side, most in sides)
 
     def check(self, calls: int) -> None:
         """Raises: BudgetError where a forward had more calls of blocks than were tried."""
@@ -127,6 +143,11 @@ class Planner:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
+
+
+def _both(one: Dial, other: Dial) -> Dial:
+    """The dial that holds no more than either. Of more parts than a batch has samples, each has one."""
+    return Dial(min(one.keep, other.keep), max(one.micro_batches, other.micro_batches))
 
 
 def trial_of(chain: Chain, dial: Dial) -> Chain:

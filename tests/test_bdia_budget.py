@@ -230,6 +230,63 @@ def test_a_larger_batch_is_planned_for_anew() -> None:
         assert recomputed > (first.dial.micro_batches, -first.dial.keep)
 
 
+class Scoring(nn.Module):
+    """What it holds grows with the square of the tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.turn(x) @ x.mT).softmax(-1) @ x
+
+
+@pytest.mark.parametrize("shapes", [((32, 4, 8), (2, 64, 8)), ((2, 64, 8), (32, 4, 8)), ((8, 4, 8), (3, 40, 8))])
+def test_a_longer_side_is_planned_for_anew(shapes: tuple[tuple[int, int, int], ...]) -> None:
+    """As many elements as before may take more; and whichever comes next, the blocks stay within the budget."""
+    torch.manual_seed(0)
+    limit = 180 * 1024
+    stack = Stack(nn.ModuleList(Scoring() for _ in range(4)))
+    with bdia.attach(stack, budget=limit) as handle:
+        plans = []
+        for shape in (*shapes, *shapes):
+            stream = torch.randn(*shape, requires_grad=True)
+            for tried in (False, True):
+                live = LiveBytes()
+                with live:
+                    y = stack(stream.clone())
+                    torch.autograd.backward(y, torch.ones_like(y), inputs=[stream])
+                if tried:  # and no more for it
+                    assert live.peak <= limit
+            plans.append(handle.plan)
+    assert plans[0] is not plans[1] is plans[2] is plans[3]
+
+
+@pytest.mark.parametrize("method", ["bdia", "checkpoint", "bdia-naive"])
+@pytest.mark.parametrize("batch", [3, 8, 16])
+def test_to_the_byte_what_is_said_to_be_needed_is_enough(method: str, batch: int) -> None:
+    """The error's figure was counted, of single samples, and not guessed."""
+    torch.manual_seed(0)
+    stack = Stack(nn.ModuleList(Mlp() for _ in range(6)))
+    x = torch.randn(batch, 7, 12)
+    with bdia.attach(stack, method, budget=4096), pytest.raises(BudgetError) as caught:
+        stack(x)
+    assert caught.value.needed is not None
+    with bdia.attach(stack, method, budget=caught.value.needed) as handle:
+        stack(x)
+        assert handle.plan is not None
+        assert handle.plan.nbytes <= caught.value.needed
+
+
+class Mlp(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(nn.LayerNorm(12), nn.Linear(12, 48), nn.GELU(), nn.Linear(48, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.inner(x)
+
+
 def test_what_is_said_to_be_needed_does() -> None:
     """The error's figure, with a hundredth on top, is enough."""
     model, batch = gpt(), tokens(8)
