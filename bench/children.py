@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -59,6 +60,10 @@ def run(
     return heard
 
 
+TIMING: Final = "while timing: "
+"""Before the message of what failed in its rounds."""
+
+
 def alone(heard: Heard, plan: Plan) -> Outcome:
     """What became of the one member of a child."""
     return heard.outcomes.get(plan) or of_end(heard.end, heard.measured.get(plan))
@@ -77,6 +82,6 @@ def timed(job: Job, child: Callable[[Job], Heard]) -> dict[Plan, Outcome]:
         if not bad:
             blame = [heard.at] if heard.at is not None and heard.end.status != "timeout" else members
             bad = dict.fromkeys(blame, of_end(heard.end))
-        failed.update((plan, replace(bad[plan], message=f"while timing: {bad[plan].message}")) for plan in bad)
+        failed.update((plan, replace(bad[plan], message=f"{TIMING}{bad[plan].message}")) for plan in bad)
         members = [plan for plan in members if plan not in bad]
     return failed

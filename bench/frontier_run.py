@@ -200,6 +200,8 @@ class _Frontier:
             fields: dict[str, Any] = {"message": outcome.message}
             if outcome.status == "ok":
                 fields = {name: outcome.fields.get(name) for name in TIMES}
+                if (record.message or "").startswith(children.TIMING):  # of an earlier start, and true no more
+                    fields["message"] = None
             self._keep(case, msgspec.structs.replace(record, **fields))
 
     def _child(self, kind: Kind, case: Case) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -152,9 +152,21 @@ def _legend(found: Sequence[Largest]) -> tuple[str, ...]:
     trained = f"; {steps} training steps stayed within it, of {confirmed} of {len(found)}" if confirmed else ""
     return (
         f"largest: the peak of a step was measured to fit at this {over} and not at {step} more{trained}",
-        "rate: at the largest, timed alone; vs std is over standard's at its own largest",
-        f"rate at equal {over}: at the largest that all have, so with as many samples a step; side by side, in rounds",
+        *_legend_of_rates(found),
     )
+
+
+def _legend_of_rates(found: Sequence[Largest]) -> Iterator[str]:
+    """How each column's rates were timed, as far as there are any."""
+    over = found[0].over
+    rated = [one for one in found if one.samples_per_second is not None]
+    if rated:
+        alone = ", timed alone" if any(one.value != one.equal_value for one in rated) else ""
+        but = " unless that is the equal one" if alone and any(one.value == one.equal_value for one in rated) else ""
+        yield f"rate: at the largest{alone}{but}; vs std is over standard's at its own largest"
+    if any(one.equal_samples_per_second is not None for one in found):
+        equal = "at the largest that all have, so with as many samples a step; side by side, in rounds"
+        yield f"rate at equal {over}: {equal}"
 
 
 def _limits(found: Sequence[Largest]) -> str:

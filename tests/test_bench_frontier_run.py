@@ -209,6 +209,8 @@ def test_a_method_that_cannot_be_timed_keeps_its_largest(bench: Bench) -> None:
     assert (bdia.value, bdia.tokens_per_second) == (112, None)
     assert bdia.message == "while timing: out of memory"
     assert standard.tokens_per_second == 64.0
+    _, again = bench.run([plan("standard"), plan("bdia")]).largests
+    assert (again.message, again.tokens_per_second) == (None, 64.0)
 
 
 @pytest.mark.parametrize("other", [{"limit": 900}, {"over": "depth"}, {"step": 2}])
