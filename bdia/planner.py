@@ -70,10 +70,10 @@ class Planner:
             both = found.dial if self.plan is None else _both(self.plan.dial, found.dial)
             if both != found.dial and (nbytes := held(samples, both)) <= self._limit:
                 found = dataclasses.replace(found, dial=both, nbytes=int(nbytes))
+            serves_both = both == found.dial and len(self._sides) == x.dim()
+            self._elements = max(self._elements, x.numel()) if serves_both else x.numel()
+            self._sides = tuple(map(max, zip(x.shape, self._sides if serves_both else x.shape, strict=True)))
             self.plan = found
-            self._elements = max(self._elements, x.numel())
-            known = self._sides if len(self._sides) == x.dim() else x.shape
-            self._sides = tuple(map(max, zip(x.shape, known, strict=True)))
         return self.plan.dial
 
     def _is_larger(self, x: Tensor) -> bool:

@@ -63,6 +63,11 @@ def _parts(case: Case) -> Obstacle | None:
     return None
 
 
+def apart(case: Case) -> int:
+    """How far apart depths lie at which every stage has an even number of blocks: some methods take them in pairs."""
+    return 2 * models.factor(case.model, "depth")
+
+
 def smallest(method: Method, case: Case, axis: Literal["depth", "batch"]) -> int:
     """The smallest value of `axis` with which `case`, in whose way nothing stands, can be: a batch of as many samples
     as it is cut into parts, as many blocks as are kept, stages of as many blocks each."""

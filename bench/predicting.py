@@ -56,19 +56,20 @@ def _largest(plan: Plan, axis: Growing, limit: int) -> Found:
         return Found(None, None, f"a checkpoint has the depth that it has, {case.depth}")
     least = obstacles.smallest(resolve.method(case.method), case, axis)
 
-    def at(number: int) -> Plan:
-        return msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number}))
+    rests: list[str | None] = []
 
     def peak(number: int) -> int:
-        return _peak(at(number))[0]
+        sized = msgspec.structs.replace(plan, case=msgspec.structs.replace(case, **{axis: number}))
+        nbytes, how = _peak(sized)
+        rests.append(how)
+        return nbytes
 
     step = models.factor(case.model, axis)
     lines = _lines(plan) if axis == "depth" else None
     if lines is None:
         found = fit.search(peak, limit, axis=axis, least=least, step=step)
         # Of what was probed it says so, as a record would.
-        said = [found.note, _peak(at(least if found.size is None else found.size))[1]]
-        return msgspec.structs.replace(found, note="; ".join(filter(None, said)) or None)
+        return msgspec.structs.replace(found, note="; ".join(filter(None, (found.note, rests[-1]))) or None)
     return fit.search(
         lambda depth: lines.peak(depth) if depth >= lines.first else peak(depth), limit, axis=axis, least=least,
         step=step, most=fit.ENDLESS,

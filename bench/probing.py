@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 import torch
 
-from bench import accumulation, checkpoints, models, obstacles, parts, resolve
+from bench import accumulation, checkpoints, obstacles, parts, resolve
 from bench.attaching import attach_planned
 from bench.case import Case, Plan
 from bench.meters.memory import measure_memory
@@ -83,7 +83,7 @@ def _depths(case: Case) -> Sequence[int | None]:
     """Of which the last block is one like any other, and the first as well."""
     if case.depth is None or checkpoints.is_one(case.model):
         return (case.depth,)
-    apart = 2 * models.factor(case.model, "depth")  # even in each stage: some methods take blocks in pairs
+    apart = obstacles.apart(case)
     least = obstacles.smallest(resolve.method(case.method), case, "depth") + 2
     least += -least % apart
     return (least, least + apart) if case.depth > least + apart else (case.depth,)

@@ -79,8 +79,8 @@ FIGURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("peak_bytes", "rate_ratio"),
     ),
     "frontier": (
-        "The largest value that fits the limit, as measured, and the rate there. Each was timed alone, at its own "
-        "largest.",
+        "The largest value that fits the limit, as measured, and the rate there: each at its own largest, timed alone "
+        "unless that is one which all have.",
         ("limit_bytes", "peak_bytes"),
     ),
     "limit": (

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from test_bench_fakes import plan_of
 
-from bench import predicting
+from bench import fit, predicting
 from bench.case import Plan
 from bench.fit import Found
 
@@ -117,3 +117,18 @@ def test_of_a_card_it_is_said_that_a_cpu_was_counted() -> None:
     plan = plan_for("plain", device="cuda")
     assert predicting.ON_CPU in (predicting.largest(0, plan, LIMIT).message or "")
     assert predicting.ON_CPU in (predicting.predict(0, plan).message or "")
+
+
+def test_what_is_believed_of_a_size_is_not_counted_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no lines, no size is asked about beyond the largest that is ever counted, also for its note."""
+    asked: list[int] = []
+
+    def peak(plan: Plan) -> tuple[int, str | None]:
+        asked.append(plan.case.depth or 0)
+        return 10 * (plan.case.depth or 0), "by small steps"
+
+    monkeypatch.setattr(predicting, "_peak", peak)
+    monkeypatch.setattr(predicting, "_lines", lambda plan: None)
+    found = predicting._largest(plan_of("checkpoint-segments"), "depth", 1_000_005)
+    assert (found.size, max(asked)) == (100_000, fit.MOST["depth"])
+    assert (found.note or "").endswith("depth 128; by small steps")

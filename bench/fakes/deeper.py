@@ -24,8 +24,6 @@ from bench.meters.trace import Event
 
 _LEAST: Final = 6
 """Of a chain, three blocks from either end: what a block hands on is still there as the next one works."""
-_APART: Final = 2
-"""Of a chain: some methods take blocks in pairs."""
 
 
 class Moment(NamedTuple):
@@ -73,7 +71,7 @@ def deeper(plan: Plan) -> Deeper | None:
     Raises: as `count` does.
     """
     chains = models.factor(plan.case.model, "depth")
-    apart = _APART * chains
+    apart = obstacles.apart(plan.case)
     least = obstacles.smallest(resolve.method(plan.case.method), plan.case, "depth")
     first = max(_LEAST * chains, 2 * ((plan.case.keep or 0) + 3) * chains, least)
     first += -first % apart
