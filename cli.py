@@ -47,8 +47,7 @@ def main() -> None:
     # to be more of it, takes a quarter of the time of a report on many records.
     gc.set_threshold(GARBAGE_AT)
     streams.open_missing()
-    with signals.heeded():
-        code = execute(sys.argv[1:])
+    code = signals.heeded_to_the_end(lambda: execute(sys.argv[1:]))
     # Nor need what is left be looked through at the end, which takes half a second of a report's figures.
     gc.freeze()
     sys.exit(code)

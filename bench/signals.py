@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+from bench.errors import EXIT_BY_SIGNAL
+
 HEEDED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_USUAL: Final = (signal.SIG_DFL, signal.default_int_handler)
+"""What handles them where nobody has said otherwise."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -44,25 +48,38 @@ def heeded() -> Iterator[None]:
     """Within it, the first of the signals raises Terminated, and the others are of no account. Who ignores one of them
     (nohup) or handles it, as a `heeded` further out does, still does; in a thread beside the main one, which no
     signal reaches, nothing changes."""
-    usual = (signal.SIG_DFL, signal.default_int_handler)
     held = {which: signal.getsignal(which) for which in HEEDED} if _in_main_thread() else {}
-    taken = {which: handler for which, handler in held.items() if handler in usual}
-
-    def end(which: int, frame: FrameType | None) -> None:
-        if _state.came is None:
-            _state.came = Terminated(which)
-            if not _state.waits:
-                raise _state.came
-
+    taken = {which: handler for which, handler in held.items() if handler in _USUAL}
     try:
         for which in taken:
-            signal.signal(which, end)
+            signal.signal(which, _end)
         yield
     finally:
-        for which, handler in taken.items():
-            signal.signal(which, handler)
-        if taken:
-            _state.came = None
+        try:
+            # Ctrl-C last: with Python's own handler back, one more raises, and the others must be back by then.
+            with deferred():
+                for which in reversed(taken):
+                    signal.signal(which, taken[which])
+        finally:
+            if taken:
+                _state.came = None
+
+
+def heeded_to_the_end(work: Callable[[], int]) -> int:
+    """The exit code of a program whose whole work this is, `heeded`. Once it is over no signal is of any account: the
+    program ends by itself in an instant, and the second of two impatient Ctrl-C would leave a traceback in place of the
+    exit code. What `work` has not answered ends here."""
+    try:
+        for which in HEEDED:
+            if signal.getsignal(which) in _USUAL:
+                signal.signal(which, _end)
+        code = work()
+    except KeyboardInterrupt as interrupt:
+        code = EXIT_BY_SIGNAL + number(interrupt)
+    finally:
+        # Python looks for signals where it calls something, and here it calls nothing.
+        _state.waits = True
+    return code
 
 
 @contextmanager
@@ -101,6 +118,13 @@ def check() -> None:
     """Raises what has come. What was raised in a destructor is lost, and a run that goes on must hear of it here."""
     if _state.came is not None and _in_main_thread():
         raise _state.came
+
+
+def _end(which: int, frame: FrameType | None) -> None:
+    if _state.came is None:
+        _state.came = Terminated(which)
+        if not _state.waits:
+            raise _state.came
 
 
 def _in_main_thread() -> bool:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -141,6 +144,70 @@ def test_only_the_first_of_two_signals_counts() -> None:
         work()
     assert (signals.number(caught.value), done) == (signal.SIGHUP, ["cleaned up"])
     assert [signal.getsignal(which) for which in signals.HEEDED] == before
+
+
+IMPATIENT = """
+import os, signal, sys
+import cli
+from bench import errors
+
+own = cli.execute
+
+def press(frame, event, argument):
+    signal.raise_signal(signal.SIGINT)
+    return press
+
+def execute(arguments):
+    def answer(arguments):
+        signal.raise_signal(signal.SIGTERM)
+    cli._answer = answer
+    code = own(arguments)
+    frame = sys._getframe()
+    while frame:
+        frame.f_trace = press
+        frame = frame.f_back
+    sys.settrace(press)
+    return code
+
+cli.execute = execute
+sys.argv[1:] = ["run"]
+cli.main()
+"""
+
+
+def test_no_signal_spoils_the_end_of_an_interrupted_program() -> None:
+    """Ctrl-C at each line that runs after the answer to a signal: one line of what happened, and the exit code."""
+    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "", "bdia-bench: interrupted\n")
+
+
+def test_a_signal_that_nobody_answered_is_an_exit_code() -> None:
+    """As one that comes between a command's end and the program's."""
+    script = "from bench import signals; import signal; raise SystemExit(signals.heeded_to_the_end(WORK))"
+    for work, code in {"lambda: signal.raise_signal(signal.SIGHUP)": 129, "lambda: 3": 3}.items():
+        line = [sys.executable, "-c", script.replace("WORK", work)]
+        done = subprocess.run(line, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (code, "", "")
+
+
+def test_all_is_as_it_was_even_after_a_signal_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first signal may come while the handlers are given back: it is raised, once all of them are."""
+    before = [signal.getsignal(which) for which in signals.HEEDED]
+    own = signal.signal
+
+    def give(which: signal.Signals, handler: Any) -> Any:
+        if giving_back and which is signal.SIGTERM:
+            giving_back.clear()
+            signal.raise_signal(signal.SIGINT)
+        return own(which, handler)
+
+    giving_back: list[bool] = []
+    monkeypatch.setattr(signal, "signal", give)
+    with pytest.raises(signals.Terminated), signals.heeded():
+        giving_back.append(True)
+    assert [signal.getsignal(which) for which in signals.HEEDED] == before
+    with signals.heeded():
+        signals.check()  # and it is over
 
 
 def test_what_must_not_be_cut_in_two_is_finished_first() -> None:
