@@ -14,7 +14,6 @@ from bench.errors import UsageError, one_line
 from bench.fakes.deeper import Deeper, deeper
 from bench.fakes.figures import Fields, count
 from bench.fit import Found, Growing
-from bench.peers import Peer
 from bench.protocol import Finished
 from bench.record import Status
 
@@ -128,13 +127,8 @@ def _in_vain(plan: Plan, error: Exception) -> str | None:
 
 def _not_counted(plan: Plan) -> str | None:
     """Why fake tensors will not do for the plan's model and method, if that is known."""
-    method = resolve.method(plan.case.method)
-    if isinstance(method, Peer) and method.library.package in _FREEING:
-        return f"{method.library.package} frees memory that a tensor still holds"
     return _IN_VAIN.get((plan.case.model, plan.case.method))
 
 
-_FREEING: Final = frozenset({"memcnn"})
-"""Libraries that resize storages to nothing, which fake tensors do not show."""
-_IN_VAIN: dict[tuple[str, str], str] = {}
+_IN_VAIN: Final[dict[tuple[str, str], str]] = {}
 """Why fake tensors did not do, for each model and method of which that is known."""

@@ -7,6 +7,7 @@ profiler's, so that the same code says where the bytes are.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
@@ -56,12 +57,15 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.highest = 0
         """The highest level since this was last set."""
         self._alive: dict[int, weakref.ref[Any]] = {}
+        self._sizes: dict[int, int] = {}
         self._made_by: dict[int, tuple[Running, ...]] = {}
+        self._pointers: dict[int, int] = {}
+        self._numbers = itertools.count(1)
         self._recording = False
         self._events: list[Event] = []
         self._moments: list[Moment] = []
         self._time = 0
-        self._running: list[Running] = []
+        self._running: tuple[Running, ...] = ()
         self._scalars = Scalars(self._allocated, self._released)
         self._late: _Sum | None = None
 
@@ -84,6 +88,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._scalars.settle()
         self._settle_late()
 
+    def pointer(self, storage: torch.UntypedStorage) -> int:
+        """What tells its allocation from all others of the trace; 0 where it was not counted."""
+        return self._pointers.get(address(storage), 0)
+
     def note(self, text: str) -> None:
         """Marks this moment in the trace."""
         self.settle()
@@ -93,20 +101,36 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     @contextmanager
     def running(self, kind: Kind, number: int) -> Iterator[None]:
         """What is allocated inside is allocated by this."""
-        self._running.append((kind, number))
-        try:
+        with self._inside((*self._now(), (kind, number))):
             yield
-        finally:
-            self._running.pop()
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """A backward runs inside, and it in whatever runs now: the node of another backward, it may be."""
+        with self._inside(self._now()):
+            yield
 
     def count(self, tensors: Iterable[Tensor]) -> None:
         """Notes the storages of `tensors`, unless they are known."""
         for tensor in tensors:
             for storage in storages(tensor):
-                key = address(storage)
-                if key not in self._alive and storage.nbytes():
-                    self._hold(storage, key)
-                    self._allocated(key, storage.nbytes())
+                self.sized(storage)
+
+    def sized(self, storage: torch.UntypedStorage) -> None:
+        """Notes how large `storage` is. Where it had another size, it has been allocated anew, and what it had was
+        released then: a tensor that was resized, or whose memory was taken from it."""
+        key, nbytes = address(storage), storage.nbytes()
+        before = self._sizes.get(key, 0)
+        if nbytes == before:
+            return
+        if key not in self._alive:
+            self._hold(storage, key)
+        self._sizes[key] = nbytes
+        if before:
+            with self._taken(nbytes):
+                self._released(key, before)
+        if nbytes:
+            self._allocated(key, nbytes)
 
     def __torch_dispatch__(
         self,
@@ -174,13 +198,14 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._allocated(key, nbytes)
 
     def _hold(self, storage: torch.UntypedStorage, key: int) -> None:
-        nbytes = storage.nbytes()
-
         def released(_: object) -> None:
-            self._alive.pop(key, None)
-            self._released(key, nbytes)
+            del self._alive[key]
+            nbytes = self._sizes.pop(key)
+            if nbytes:
+                self._released(key, nbytes)
 
         self._alive[key] = weakref.ref(storage, released)
+        self._sizes[key] = storage.nbytes()
 
     def _settle_late(self) -> None:
         if self._late is not None:
@@ -190,7 +215,8 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _allocated(self, key: int, nbytes: int, made_by: tuple[Running, ...] | None = None) -> None:
         self._settle_late()
         self._made_by[key] = self._now() if made_by is None else made_by
-        self._event(key, nbytes, self._made_by[key])
+        self._pointers[key] = next(self._numbers)
+        self._event(self._pointers[key], nbytes, self._made_by[key])
         self.highest = max(self.highest, self.level)
 
     def _released(self, key: int, nbytes: int) -> None:
@@ -198,20 +224,31 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if late is not None and late.term != key:
             self._allocated(late.key, late.nbytes, late.made_by)
             late = None
-        made_by = self._made_by.pop(key)
-        self._event(key, -nbytes, made_by)
-        if late is not None:
-            self._allocated(late.key, late.nbytes, made_by)
+        made_by, pointer = self._made_by.pop(key), self._pointers.pop(key)
+        if late is None:
+            self._event(pointer, -nbytes, made_by)
+        else:
+            self._made_by[late.key], self._pointers[late.key] = made_by, pointer
 
-    def _event(self, key: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
+    def _event(self, pointer: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
         self.level += nbytes
         if self._recording:
-            self._events.append(Event(self._tick(), key, nbytes, self.level, made_by))
+            self._events.append(Event(self._tick(), pointer, nbytes, self.level, made_by))
+
+    @contextmanager
+    def _inside(self, running: tuple[Running, ...]) -> Iterator[None]:
+        before, self._running = self._running, running
+        try:
+            yield
+        finally:
+            self._running = before
 
     def _now(self) -> tuple[Running, ...]:
-        now = tuple(self._running)
-        node = torch._C._current_autograd_node() if torch._C._current_graph_task_id() != -1 else None
-        return now if node is None else with_node(now, cast("Any", node)._sequence_nr())
+        if torch._C._current_graph_task_id() == -1:
+            return self._running
+        now = with_node(self._running, cast("Any", torch._C._current_autograd_node())._sequence_nr())
+        # A node that something runs inside of is further out than that.
+        return self._running if now[-1:] and now[-1] in self._running else now
 
     def _tick(self) -> int:
         self._time += 1

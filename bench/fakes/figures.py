@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 from torch import Tensor
 
+from bench import resolve
 from bench.attaching import attach_planned
 from bench.case import Plan
 from bench.fakes.level import FakeLevel
@@ -18,6 +19,7 @@ from bench.meters.memory import MemoryReading, count_memory
 from bench.meters.stream import Stream
 from bench.meters.trace import Trace
 from bench.models import get
+from bench.peers import Peer, resolved
 from bench.workload import Workload, facts
 
 Fields = dict[str, Any]
@@ -72,6 +74,9 @@ def counted(plan: Plan) -> Counted:
         os.environ["HF_HUB_OFFLINE"] = "1"
         importlib.import_module("transformers.utils.import_utils")
     importlib.import_module(get(case.model).builder)
+    method = resolve.method(case.method)
+    if isinstance(method, Peer):
+        resolved(method.strategy)
     with world() as (mode, counter):
         workload = build_fake(case, mode)
         survey, level = _Sized(), FakeLevel(counter)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 from unittest import mock
 
 import torch
@@ -18,6 +18,18 @@ from bench.fakes import answers
 from bench.fakes.counter import Counter
 from bench.meters import trace
 from bench.workload import Workload, build
+
+_BY_TYPE: Final = frozenset({"momentumnet.exact_rep_pytorch"})
+"""Modules that take for a tensor only what is of that very type."""
+
+
+class _Torch:
+    """What such a module has as `torch`: the same, with fake tensors as its tensors."""
+
+    Tensor = FakeTensor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
 
 
 @contextmanager
@@ -32,13 +44,33 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
         counter.count([state])
         return state
 
+    resize = torch.UntypedStorage.resize_
+
+    def counted_resize(storage: torch.UntypedStorage, nbytes: int) -> Any:
+        found = resize(storage, nbytes)  # no operator, so no mode sees it
+        if storage.device.type == "meta":
+            counter.settle()
+            counter.sized(storage)
+        return found
+
+    autograd: Any = torch.autograd
+    run_backward = autograd._engine_run_backward
+
+    def counted_backward(*args: Any, **kwargs: Any) -> Any:
+        with counter.nested():
+            return run_backward(*args, **kwargs)
+
     with ExitStack() as stack:
         stack.callback(torch.random.set_rng_state, state_of())
         for holder in (torch, torch.random):
             stack.enter_context(mock.patch.object(holder, "get_rng_state", counted_state))
+        stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", counted_resize))
+        stack.enter_context(mock.patch.object(autograd, "_engine_run_backward", counted_backward))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         if "transformers" in sys.modules:
             _answer_masks(stack)
+        for name in _BY_TYPE & sys.modules.keys():
+            stack.enter_context(mock.patch.object(sys.modules[name], "torch", _Torch()))
         stack.enter_context(trace.kept_by(counter))
         stack.enter_context(mode)
         stack.enter_context(counter)

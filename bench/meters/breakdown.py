@@ -18,9 +18,9 @@ from torch import Tensor
 from torch._C._autograd import _get_sequence_nr
 
 from bdia.backprop import Index, Kept, Watcher
-from bdia.storages import address, storages
+from bdia.storages import storages
 from bench.meters.lines import Lines
-from bench.meters.trace import Event, Running, Trace, note, running
+from bench.meters.trace import Event, Running, Trace, note, pointer, running
 from bench.parts import PartName
 
 Whose = tuple[PartName, int | None]
@@ -72,7 +72,7 @@ class Survey(Watcher):
 
     def __init__(self, lines: Lines | None = None) -> None:
         self._lines = lines
-        self._known: list[tuple[int, Whose]] = []  # of note i: the address of a storage, and whose it is
+        self._known: list[tuple[int, Whose]] = []  # of note i: the pointer of a storage, and whose it is
         # The sequence numbers from which on another call is under way, or None; they grow from forward to forward.
         self._from: list[int] = []
         self._under_way: list[int | None] = []
@@ -143,7 +143,7 @@ class Survey(Watcher):
     def _note(self, tensor: Tensor, whose: Whose) -> None:
         for storage in storages(tensor):
             note(str(len(self._known)))
-            self._known.append((address(storage), whose))
+            self._known.append((pointer(storage), whose))
 
     def _enter(self, call: int) -> None:
         inside = ExitStack()
@@ -237,6 +237,6 @@ class _Replay:
 
     def _heed_notes(self, until_ns: int | None) -> None:
         while self._notes and (until_ns is None or self._notes[-1][0] <= until_ns):
-            _, pointer, whose = self._notes.pop()
-            if pointer in self._alive:
-                self._alive[pointer].whose = whose
+            _, at, whose = self._notes.pop()
+            if at in self._alive:
+                self._alive[at].whose = whose

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol, cast
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from bdia.storages import address
 from bench.meters import MeterError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Scribe(Protocol):
         """As the function does."""
         ...
 
+    def pointer(self, storage: torch.UntypedStorage) -> int:
+        """As the function does."""
+        ...
+
 
 _scribe: Scribe | None = None
 
@@ -125,6 +130,11 @@ def note(text: str) -> None:
 def running(kind: Kind, number: int) -> AbstractContextManager[object]:
     """What is entered with it is running, and so is what runs inside."""
     return record_function(f"{_PREFIX}{kind} {number}") if _scribe is None else _scribe.running(kind, number)
+
+
+def pointer(storage: torch.UntypedStorage) -> int:
+    """The `Event.pointer` of what `storage` has."""
+    return address(storage) if _scribe is None else _scribe.pointer(storage)
 
 
 def with_node(now: tuple[Running, ...], sequence_number: int) -> tuple[Running, ...]:
