@@ -23,6 +23,7 @@ from bench.case import Case, Plan, recomputed_by
 from bench.fakes import answers, asking, figures, kernels
 from bench.fakes import world as worlds
 from bench.fakes.counter import Counter
+from bench.fakes.ledger import Ledger
 from bench.fakes.world import world
 from bench.meters.level import level
 from bench.meters.memory import measure_memory
@@ -206,12 +207,12 @@ def test_a_storage_counts_once_and_until_it_is_gone() -> None:
     with world() as (_, counter):
         x = torch.zeros(1000)
         y = x.view(10, 100)[1:]
-        assert counter.level == 4000
+        assert counter.ledger.level == 4000
         del x
-        assert counter.level == 4000
+        assert counter.ledger.level == 4000
         del y
-        assert counter.level == 0
-        assert counter.highest == 4000
+        assert counter.ledger.level == 0
+        assert counter.ledger.highest == 4000
 
 
 def freed_and_back() -> torch.Tensor:
@@ -249,9 +250,12 @@ def test_a_storage_of_another_size_is_counted_as_a_real_one(function: Callable[[
         meter.mark("after")
     with world() as (_, counter):
         fake = function()
-        assert (counter.level, counter.highest) == (meter.change("before", "after"), meter.rise("before", "after"))
+        assert (counter.ledger.level, counter.ledger.highest) == (
+            meter.change("before", "after"),
+            meter.rise("before", "after"),
+        )
         del fake
-        assert counter.level == 0
+        assert counter.ledger.level == 0
     assert real.untyped_storage().nbytes() == meter.change("before", "after")
 
 
@@ -288,9 +292,9 @@ def test_gradients_that_meet_are_added_as_real_ones(function: Callable[[torch.Te
 
     with world() as (_, counter):
         loss = total()
-        start = counter.highest = counter.level
+        start = counter.ledger.highest = counter.ledger.level
         loss.backward()
-        fake = counter.highest - start
+        fake = counter.ledger.highest - start
     with level(torch.device("cpu")) as meter:
         loss = total()
         meter.mark("before")
@@ -326,14 +330,14 @@ def test_attention_takes_what_its_kernel_takes(dtype: torch.dtype, batch: int) -
 
     with world() as (_, counter):
         fake = torch.empty(batch, 33, 72, dtype=dtype, requires_grad=True)
-        counter.highest = start = counter.level
+        counter.ledger.highest = start = counter.ledger.level
         step(fake)
     real = torch.zeros(batch, 33, 72, dtype=dtype, requires_grad=True)
     with level(torch.device("cpu")) as meter:
         meter.mark("before")
         step(real)
         meter.mark("after")
-    assert counter.highest - start == meter.rise("before", "after")
+    assert counter.ledger.highest - start == meter.rise("before", "after")
 
 
 aten = torch.ops.aten
@@ -434,6 +438,24 @@ def test_every_method_of_the_table_can_be_predicted() -> None:
         assert figures.count(plan)["activation_bytes"] > 0, method.name
 
 
+def test_an_allocation_that_takes_anothers_place_is_that() -> None:
+    """Only if the other is as large, and is released next; what the place is was known before."""
+    for nbytes, then, rise in ((8, 1, 0), (8, 2, 8), (16, 1, 16)):
+        ledger = Ledger()
+        ledger.begin()
+        ledger.allocated(1, 8)
+        ledger.allocated(2, 8)
+        start = ledger.level
+        ledger.allocated_or_taken(3, nbytes, 1)
+        ledger.released(then)
+        assert ledger.highest == start + rise
+        ledger.released(3)
+        ledger.released(3 - then)
+        assert ledger.level == 0
+        assert len(ledger.trace.events) == (6 if rise else 4)
+        assert len({event.pointer for event in ledger.trace.events}) == (3 if rise else 2)
+
+
 def test_nothing_is_counted_before_anything_happens() -> None:
     """A counter begins at nothing."""
-    assert Counter(FakeTensorMode()).level == 0
+    assert Counter(FakeTensorMode()).ledger.level == 0

@@ -79,7 +79,7 @@ def counted(plan: Plan) -> Counted:
         resolved(method.strategy)
     with world() as (mode, counter):
         workload = build_fake(case, mode)
-        survey, level = _Sized(), FakeLevel(counter)
+        survey, level = _Sized(), FakeLevel(counter.ledger)
         with attach_planned(workload, msgspec.structs.replace(plan, case=case)) as handle:
             reading = count_memory(workload, handle, level, survey)
         chains = tuple(map(len, handle.chains))

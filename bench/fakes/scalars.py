@@ -26,7 +26,7 @@ NBYTES: Final = 8
 class Scalars:
     """Tells `allocated` and `released` of each."""
 
-    def __init__(self, allocated: Callable[[int, int], None], released: Callable[[int, int], None]) -> None:
+    def __init__(self, allocated: Callable[[int, int], None], released: Callable[[int], None]) -> None:
         self._allocated = allocated
         self._released = released
         self._keys = itertools.count(-2, -1)  # no address is negative
@@ -56,7 +56,7 @@ class Scalars:
     def _keep(self, node: Any) -> None:
         key = next(self._keys)
         self._allocated(key, NBYTES)
-        stored = _Stored(lambda: self._released(key, NBYTES))
+        stored = _Stored(lambda: self._released(key))
         node.register_hook(stored)
 
 

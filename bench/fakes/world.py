@@ -49,7 +49,7 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
     def counted_resize(storage: torch.UntypedStorage, nbytes: int) -> Any:
         found = resize(storage, nbytes)  # no operator, so no mode sees it
         if storage.device.type == "meta":
-            counter.settle()
+            counter.ledger.settle()
             counter.sized(storage)
         return found
 
@@ -57,7 +57,7 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
     run_backward = autograd._engine_run_backward
 
     def counted_backward(*args: Any, **kwargs: Any) -> Any:
-        with counter.nested():
+        with counter.ledger.nested():
             return run_backward(*args, **kwargs)
 
     with ExitStack() as stack:
@@ -71,7 +71,7 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
             _answer_masks(stack)
         for name in _BY_TYPE & sys.modules.keys():
             stack.enter_context(mock.patch.object(sys.modules[name], "torch", _Torch()))
-        stack.enter_context(trace.kept_by(counter))
+        stack.enter_context(trace.kept_by(counter.ledger))
         stack.enter_context(mode)
         stack.enter_context(counter)
         yield mode, counter
