@@ -25,6 +25,7 @@ from bench.fakes import world as worlds
 from bench.fakes.counter import Counter
 from bench.fakes.ledger import Ledger
 from bench.fakes.world import world
+from bench.meters import trace
 from bench.meters.level import level
 from bench.meters.memory import measure_memory
 from bench.peers import PEERS, Peer
@@ -94,7 +95,7 @@ def test_peers_are_predicted_to_the_byte(peer: Peer, model: str) -> None:
     """Those as well that free what tensors still name, or know a tensor by its type."""
     if not peer.library.installed:
         pytest.skip(peer.missing)
-    assert_same(plan_of(peer.name, model=model, depth=4))
+    assert_same(plan_of(peer.name, model=model, depth=4, batch=7))
 
 
 @pytest.mark.parametrize("method", ["standard", "checkpoint", "bdia"])
@@ -269,6 +270,47 @@ def test_fake_tensors_are_tensors_to_who_tells_them_by_their_type(monkeypatch: p
         assert type(module.torch.zeros(1)) is module.torch.Tensor
         assert module.torch.long is torch.long
     assert module.torch is torch
+
+
+class Again(torch.autograd.Function):
+    """Runs its forward again in its backward, and asks for gradients there, as a call of a block."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(x)
+        return x.sin()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (x,) = ctx.saved_tensors
+        with torch.enable_grad(), trace.running("call", 3):
+            again = x.detach().requires_grad_()
+            out = again.sin().cos()
+        return torch.autograd.grad(out, again, gradients)[0].neg()
+
+
+def test_what_runs_is_nested_as_in_a_profile() -> None:
+    """A call inside a node, and a node inside another one's: of each allocation the same is told."""
+
+    def step() -> None:
+        x = torch.ones(1000, requires_grad=True)
+        with trace.running("call", 1):
+            y: torch.Tensor = Again.apply(x)  # type: ignore[no-untyped-call]
+        y.backward(torch.ones(1000))
+
+    def told(found: trace.Trace) -> list[tuple[int, tuple[trace.Kind, ...]]]:
+        return [(event.nbytes, tuple(kind for kind, _ in event.running)) for event in found.events if event.nbytes > 0]
+
+    with level(torch.device("cpu")) as meter:
+        step()
+    with world() as (_, counter):
+        counter.ledger.begin()
+        step()
+        counter.ledger.settle()
+    assert told(counter.ledger.trace) == told(meter.trace)
+    assert {kinds for _, kinds in told(meter.trace)} == {
+        (), ("call",), ("node",), ("node", "call"), ("node", "node"),
+    }  # fmt: skip
 
 
 def thrice(x: torch.Tensor) -> torch.Tensor:

@@ -45,7 +45,7 @@ class Ledger:
         """Bytes that are allocated."""
         self.highest = 0
         """The highest level since this was last set."""
-        self.scalars = Scalars(self.allocated, self.released)
+        self.scalars = Scalars(self._allocate, self.released, self._now)
         self._held: dict[int, _Held] = {}
         self._late: _Late | None = None
         self._pointers = itertools.count(1)
@@ -67,8 +67,8 @@ class Ledger:
 
     def settle(self) -> None:
         """Takes into account what could not be known when it happened. Before the level is read."""
-        self.scalars.settle()
         self._settle_late()
+        self.scalars.settle()
 
     def held(self, key: int) -> int:
         """Bytes of an allocation; 0 where there is none."""

@@ -15,6 +15,8 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from bench.meters.trace import Running
+
 aten: Final = torch.ops.aten
 
 _STORING: Final = frozenset({aten.mul.Tensor, aten.div.Tensor})
@@ -24,13 +26,20 @@ NBYTES: Final = 8
 
 
 class Scalars:
-    """Tells `allocated` and `released` of each."""
+    """Tells `allocated` and `released` of each, by its key, and by what it is made: what runs `now`, as its operator
+    does."""
 
-    def __init__(self, allocated: Callable[[int, int], None], released: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        allocated: Callable[[int, int, tuple[Running, ...]], None],
+        released: Callable[[int], None],
+        now: Callable[[], tuple[Running, ...]],
+    ) -> None:
         self._allocated = allocated
         self._released = released
+        self._now = now
         self._keys = itertools.count(-2, -1)  # no address is negative
-        self._pending: list[weakref.ref[Tensor]] = []
+        self._pending: list[tuple[weakref.ref[Tensor], tuple[Running, ...]]] = []
 
     def look(self, func: object, args: tuple[Any, ...], out: object) -> None:
         """An operator has run."""
@@ -41,21 +50,21 @@ class Scalars:
             and torch.is_grad_enabled()
             and isinstance(out, Tensor)
         ):
-            self._pending.append(weakref.ref(out))
+            self._pending.append((weakref.ref(out), self._now()))
 
     def settle(self) -> None:
         """Looks for the nodes that outputs have been given since."""
         if not self._pending:
             return
         pending, self._pending = self._pending, []
-        for reference in pending:
+        for reference, made_by in pending:
             out = reference()
             if out is not None and out.grad_fn is not None:
-                self._keep(out.grad_fn)
+                self._keep(out.grad_fn, made_by)
 
-    def _keep(self, node: Any) -> None:
+    def _keep(self, node: Any, made_by: tuple[Running, ...]) -> None:
         key = next(self._keys)
-        self._allocated(key, NBYTES)
+        self._allocated(key, NBYTES, made_by)
         stored = _Stored(lambda: self._released(key))
         node.register_hook(stored)
 
