@@ -9,8 +9,10 @@ import pytest
 from test_bench_fakes import plan_of
 
 from bench import models
-from bench.fakes.deeper import Deeper, deeper
+from bench.case import Plan
+from bench.fakes.deeper import Deeper, Moment, deeper
 from bench.fakes.figures import count
+from bench.peers import PEERS, Peer
 
 SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("standard", {}),
@@ -57,6 +59,33 @@ def test_another_moment_takes_over() -> None:
 def test_what_lies_on_no_line_is_left_to_counting() -> None:
     """A state every √N blocks makes steps of another kind at each depth."""
     assert deeper(plan_of("checkpoint-segments")) is None
+
+
+@pytest.mark.parametrize(("turn", "first"), [(5, 6), (9, 12)])
+def test_lines_that_hold_from_further_on_are_found_there(
+    monkeypatch: pytest.MonkeyPatch, turn: int, first: int
+) -> None:
+    """Where a moment is the highest of two, and the second of them is that from `turn` on, its line is the second's."""
+    from bench.fakes import deeper as module
+
+    def heights(plan: Plan, depth: int) -> dict[Moment, int]:
+        return {Moment(0, 0, "last", 0, inside=False): max(100 + depth, 100 + turn + 3 * (depth - turn))}
+
+    monkeypatch.setattr(module, "_heights", heights)
+    found = deeper(plan_of("bdia"))
+    assert found is not None
+    assert found.first == first
+    assert found.peak(1000) == 100 + turn + 3 * (1000 - turn)
+
+
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if not peer.switch], ids=lambda peer: peer.name)
+def test_peers_of_any_depth_are_told_to_the_byte(peer: Peer) -> None:
+    """An even depth, as two functions make one step of some."""
+    if not peer.library.installed:
+        pytest.skip(peer.missing)
+    found = deeper(plan_of(peer.name, depth=4))
+    assert found is not None
+    assert found.peak(22) == counted_at(peer.name, {}, 22)
 
 
 def test_depths_that_were_not_counted_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

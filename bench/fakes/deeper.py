@@ -65,8 +65,8 @@ class Deeper(NamedTuple):
 
 
 def deeper(plan: Plan) -> Deeper | None:
-    """The lines of `plan`'s moments through two depths; None where a step at a third does not lie on them, as for what
-    stores a state every √N blocks, or where depth does not repeat blocks of one kind.
+    """The lines of `plan`'s moments through two depths; None where a step at a third does not lie on them, here nor at
+    twice the depth, as for what stores a state every √N blocks, or where depth does not repeat blocks of one kind.
 
     Raises: as `count` does.
     """
@@ -75,12 +75,17 @@ def deeper(plan: Plan) -> Deeper | None:
     least = obstacles.smallest(resolve.method(plan.case.method), plan.case, "depth")
     first = max(_LEAST * chains, 2 * ((plan.case.keep or 0) + 3) * chains, least)
     first += -first % apart
-    near, far, third = (_heights(plan, first + apart * number) for number in range(3))
+    # A moment is the highest of several, of which another may take over as blocks are added: so once more, deeper.
+    return _through(plan, first, apart, first + 2 * apart) or _through(plan, 2 * first, apart, 4 * first)
+
+
+def _through(plan: Plan, first: int, apart: int, last: int) -> Deeper | None:
+    """The lines through a depth and the next; None where the `last` depth does not lie on them."""
+    near, far, third = (_heights(plan, depth) for depth in (first, first + apart, last))
     if not (near.keys() <= far.keys() <= third.keys()):
         return None
     lines = {moment: Line(first, nbytes, Fraction(far[moment] - nbytes, apart)) for moment, nbytes in near.items()}
     found = Deeper(lines, first)
-    last = first + 2 * apart
     told = all(line.at(last) == third[moment] for moment, line in lines.items())
     return found if told and found.peak(last) == max(third.values()) else None
 

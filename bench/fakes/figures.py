@@ -19,7 +19,8 @@ from bench.meters.memory import MemoryReading, count_memory
 from bench.meters.stream import Stream
 from bench.meters.trace import Trace
 from bench.models import get
-from bench.peers import Peer, resolved
+from bench.peers import Peer
+from bench.peers import handle as peers
 from bench.workload import Workload, facts
 
 Fields = dict[str, Any]
@@ -76,7 +77,7 @@ def counted(plan: Plan) -> Counted:
     importlib.import_module(get(case.model).builder)
     method = resolve.method(case.method)
     if isinstance(method, Peer):
-        resolved(method.strategy)
+        peers.load(method)
     with world() as (mode, counter):
         workload = build_fake(case, mode)
         survey, level = _Sized(), FakeLevel(counter.ledger)

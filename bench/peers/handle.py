@@ -89,6 +89,16 @@ def attach(model: nn.Module, peer: Peer, blocks: Blocks | None = None) -> PeerHa
         return PeerHandle(labels, watching, undo.pop_all())
 
 
+def load(peer: Peer) -> None:
+    """Imports its library, before anything that it must not be imported in.
+
+    Raises: whatever the library raises as it is imported.
+    """
+    if peer.missing is None:
+        with _unmoved_by_old_ways():
+            resolved(peer.strategy)
+
+
 @contextlib.contextmanager
 def _unmoved_by_old_ways() -> Iterator[None]:
     """Without the warnings that the libraries' own lines are answered with, as they are imported and as they run."""
