@@ -55,20 +55,24 @@ def heeded() -> Iterator[None]:
             signal.signal(which, _end)
         yield
     finally:
-        try:
-            # Ctrl-C last: with Python's own handler back, one more raises, and the others must be back by then.
-            with deferred():
-                for which in reversed(taken):
-                    signal.signal(which, taken[which])
-        finally:
-            if taken:
-                _state.came = None
+        if taken:
+            # Python looks for signals where it calls something: none is raised before all handlers are back. Ctrl-C is
+            # the last of them, as with Python's own handler the next one raises.
+            _state.waits, outer, before = True, _state.waits, _state.came
+            for which in reversed(taken):
+                signal.signal(which, taken[which])
+            _state.waits, _state.came, came = outer, None, _state.came
+            if came is not None and came is not before:
+                raise came
 
 
 def heeded_to_the_end(work: Callable[[], int]) -> int:
-    """The exit code of a program whose whole work this is, `heeded`. Once it is over no signal is of any account: the
-    program ends by itself in an instant, and the second of two impatient Ctrl-C would leave a traceback in place of the
-    exit code. What `work` has not answered ends here."""
+    """The exit code of a program whose whole work this is, `heeded`; to be ended at once, as nothing is heeded then.
+    A second, impatient Ctrl-C is ignored from then on, which would leave a traceback, or death by a signal, in place of
+    that code; SIGTERM would end it still. What `work` has not answered ends here. In a thread, where signals are
+    nobody's, it is `work` alone."""
+    if not _in_main_thread():
+        return work()
     try:
         for which in HEEDED:
             if signal.getsignal(which) in _USUAL:
@@ -77,8 +81,11 @@ def heeded_to_the_end(work: Callable[[], int]) -> int:
     except KeyboardInterrupt as interrupt:
         code = EXIT_BY_SIGNAL + number(interrupt)
     finally:
-        # Python looks for signals where it calls something, and here it calls nothing.
-        _state.waits = True
+        _state.waits = True  # where nothing is called, so that no signal comes before it
+        for which in HEEDED:
+            if signal.getsignal(which) is _end:
+                # Python gives its own handlers up as it ends, long before the process does; this one stays.
+                signal.signal(which, signal.SIG_IGN if which is signal.SIGINT else signal.SIG_DFL)
     return code
 
 

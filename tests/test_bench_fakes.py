@@ -242,7 +242,14 @@ def handed_over() -> torch.Tensor:
     return x
 
 
-@pytest.mark.parametrize("function", [freed_and_back, enlarged, handed_over])
+def as_large() -> torch.Tensor:
+    """It is allocated anew all the same."""
+    x = torch.zeros(1000)
+    x.untyped_storage().resize_(4000)
+    return x
+
+
+@pytest.mark.parametrize("function", [freed_and_back, enlarged, handed_over, as_large])
 def test_a_storage_of_another_size_is_counted_as_a_real_one(function: Callable[[], torch.Tensor]) -> None:
     """What it had is released, once what it has is there; whether a tensor is resized or its storage is."""
     with level(torch.device("cpu")) as meter:
@@ -289,14 +296,30 @@ class Again(torch.autograd.Function):
         return torch.autograd.grad(out, again, gradients)[0].neg()
 
 
-def test_what_runs_is_nested_as_in_a_profile() -> None:
-    """A call inside a node, and a node inside another one's: of each allocation the same is told."""
+def run_again(x: torch.Tensor) -> torch.Tensor:
+    """A call inside a node, and a node inside another one's."""
+    with trace.running("call", 1):
+        return Again.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def hooked(x: torch.Tensor) -> torch.Tensor:
+    """What a hook allocates before its node does."""
+    y = x.sin()
+    y.register_hook(lambda gradient: gradient.cos())
+    return y.cos()
+
+
+@pytest.mark.parametrize(
+    ("function", "kinds"),
+    [(run_again, {(), ("call",), ("node",), ("node", "call"), ("node", "node")}), (hooked, {(), ("node",)})],
+)
+def test_what_runs_is_told_as_of_a_profile(
+    function: Callable[[torch.Tensor], torch.Tensor], kinds: set[tuple[trace.Kind, ...]]
+) -> None:
+    """Of each allocation the same: inside what, in which order."""
 
     def step() -> None:
-        x = torch.ones(1000, requires_grad=True)
-        with trace.running("call", 1):
-            y: torch.Tensor = Again.apply(x)  # type: ignore[no-untyped-call]
-        y.backward(torch.ones(1000))
+        function(torch.ones(1000, requires_grad=True)).backward(torch.ones(1000))
 
     def told(found: trace.Trace) -> list[tuple[int, tuple[trace.Kind, ...]]]:
         return [(event.nbytes, tuple(kind for kind, _ in event.running)) for event in found.events if event.nbytes > 0]
@@ -308,9 +331,42 @@ def test_what_runs_is_nested_as_in_a_profile() -> None:
         step()
         counter.ledger.settle()
     assert told(counter.ledger.trace) == told(meter.trace)
-    assert {kinds for _, kinds in told(meter.trace)} == {
-        (), ("call",), ("node",), ("node", "call"), ("node", "node"),
-    }  # fmt: skip
+    assert {found for _, found in told(meter.trace)} == kinds
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x * 0.5,
+        lambda x: x / 3,
+        lambda x: x * 1j,
+        lambda x: (x + 1).mul_(0.5),
+        lambda x: (x + 1).div_(3),
+        lambda x: x + 0.5,
+    ],
+)
+def test_numbers_that_autograd_stores_are_counted(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Until the backward has used them: 8 bytes, of a complex one 16; of a sum there are none."""
+    with level(torch.device("cpu")) as meter:
+        x = torch.ones(1000, requires_grad=True)
+        meter.mark("before")
+        real = function(x)
+        meter.mark("after")
+    with world() as (_, counter):
+        x = torch.ones(1000, requires_grad=True)
+        before = counter.ledger.level
+        fake = function(x)
+        counter.ledger.settle()
+        assert counter.ledger.level - before == meter.change("before", "after")
+    assert fake.shape == real.shape
+
+
+def test_sparse_gradients_that_meet_are_counted() -> None:
+    """Each is made of two, and none is added in place."""
+    with world() as (_, counter):
+        table = torch.nn.Embedding(50, 8, sparse=True)
+        (table(torch.zeros(3, dtype=torch.int64)).sum() + table(torch.zeros(4, dtype=torch.int64)).sum()).backward()
+        assert counter.ledger.level >= 50 * 8 * 4
 
 
 def thrice(x: torch.Tensor) -> torch.Tensor:

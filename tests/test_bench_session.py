@@ -175,10 +175,30 @@ cli.main()
 """
 
 
+LATE = """
+import os, signal, sys
+import cli
+
+class Late:  # than Python gives up handlers of its own
+    def __del__(self, kill=os.kill, me=os.getpid(), which=signal.SIGINT):
+        kill(me, which)
+
+def answer(arguments):
+    signal.raise_signal(signal.SIGTERM)
+
+sys.late = Late()
+cli._answer = answer
+sys.argv[1:] = ["run"]
+cli.main()
+"""
+
+
 def test_no_signal_spoils_the_end_of_an_interrupted_program() -> None:
-    """Ctrl-C at each line that runs after the answer to a signal: one line of what happened, and the exit code."""
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (143, "", "bdia-bench: interrupted\n")
+    """Ctrl-C at each line that runs after the answer to a signal, or as Python ends: one line of what happened, and the
+    exit code."""
+    for script in (IMPATIENT, LATE):
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (143, "", "bdia-bench: interrupted\n")
 
 
 def test_a_signal_that_nobody_answered_is_an_exit_code() -> None:
@@ -257,6 +277,22 @@ def test_a_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.SIG_DFL]
+
+
+def test_in_a_thread_a_program_is_its_work() -> None:
+    """Signals are none of a thread's business."""
+    found: list[object] = []
+
+    def work() -> int:
+        found.append(signal.getsignal(signal.SIGTERM))
+        return 3
+
+    thread = threading.Thread(target=lambda: found.append(signals.heeded_to_the_end(work)))
+    thread.start()
+    thread.join()
+    assert found == [signal.SIG_DFL, 3]
+    with signals.heeded(), pytest.raises(signals.Terminated):
+        signal.raise_signal(signal.SIGTERM)
 
 
 def test_two_runs_in_one_second_get_two_directories(monkeypatch: pytest.MonkeyPatch) -> None:

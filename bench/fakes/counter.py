@@ -48,19 +48,12 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
             for storage in storages(tensor):
                 self.sized(storage)
 
-    def sized(self, storage: torch.UntypedStorage) -> None:
-        """Notes how large `storage` is. Where it had another size, it has been allocated anew, and what it had was
-        released then: a tensor that was resized, or whose memory was taken from it."""
+    def sized(self, storage: torch.UntypedStorage, *, anew: bool = False) -> None:
+        """Notes how large `storage` is, where that is new or it has been allocated `anew`, as large as before."""
         key, nbytes = address(storage), storage.nbytes()
-        before = self.ledger.held(key)
-        if nbytes == before:
-            return
-        if key not in self._alive:
-            self._hold(storage, key)
-        if before:
-            with self.ledger.taken(nbytes):
-                self.ledger.released(key)
-        if nbytes:
+        if nbytes != self.ledger.held(key) or anew:
+            if key not in self._alive:
+                self._hold(storage, key)
             self.ledger.allocated(key, nbytes)
 
     def __torch_dispatch__(
@@ -110,11 +103,10 @@ class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Two gradients of one tensor are added. Where nobody else holds the first, real tensors are added in place,
         and fake ones never: a sum whose first term is released at once has taken that term's place. Of a view, such as
         a transposed product, another holds the memory: the tensor it is a view of."""
-        (storage,) = storages(out)
-        if given[0]._is_view():
-            self.sized(storage)
+        if given[0]._is_view() or out.layout is not torch.strided:
+            self.count([out])
             return
-        (term,) = storages(given[0])
+        (storage,), (term,) = storages(out), storages(given[0])
         key = address(storage)
         self._hold(storage, key)
         self.ledger.allocated_or_taken(key, storage.nbytes(), address(term))

@@ -7,16 +7,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 
 from bdia.storages import address
 from bench.fakes.scalars import Scalars
 from bench.meters.trace import Event, Kind, Moment, Running, Trace, with_node
-
-_SCRATCH: Final = -1
-"""No storage's address is negative."""
 
 
 class _Held(NamedTuple):
@@ -38,17 +35,18 @@ class _Late(NamedTuple):
 
 
 class Ledger:
-    """Takes it down. Allocations have keys: the addresses of storages, or numbers below 0."""
+    """Takes it down. Allocations have keys: the addresses of storages, or numbers below 0, which no address is."""
 
     def __init__(self) -> None:
         self.level = 0
         """Bytes that are allocated."""
         self.highest = 0
         """The highest level since this was last set."""
-        self.scalars = Scalars(self._allocate, self.released, self._now)
+        self.scalars = Scalars(self._take, self.released, self._now)
         self._held: dict[int, _Held] = {}
         self._late: _Late | None = None
         self._pointers = itertools.count(1)
+        self._keys = itertools.count(-1, -1)
         self._running: tuple[Running, ...] = ()
         self._recording = False
         self._events: list[Event] = []
@@ -76,9 +74,12 @@ class Ledger:
         return 0 if held is None else held.nbytes
 
     def allocated(self, key: int, nbytes: int) -> None:
-        """There is an allocation."""
+        """There is an allocation. One that has the key is released, once this is there: its size is new."""
         self._settle_late()
-        self._allocate(key, nbytes, self._now())
+        before = self._held.pop(key, None)
+        if nbytes:
+            self._allocate(key, nbytes, self._now())
+        self._release(before)
 
     def released(self, key: int) -> None:
         """There is no such allocation any more, if there was one."""
@@ -87,9 +88,7 @@ class Ledger:
             self._held[late.key] = self._held.pop(key)
             return
         self._settle_late()
-        held = self._held.pop(key, None)
-        if held is not None:
-            self._event(held.pointer, -held.nbytes, held.made_by)
+        self._release(self._held.pop(key, None))
 
     def allocated_or_taken(self, key: int, nbytes: int, other: int) -> None:
         """There is an allocation; or it is the `other`, if that is as large and is released next."""
@@ -102,11 +101,13 @@ class Ledger:
     @contextmanager
     def taken(self, nbytes: int) -> Iterator[None]:
         """So much is allocated inside, and no longer."""
-        if nbytes:
-            self.allocated(_SCRATCH, nbytes)
+        if not nbytes:
+            yield
+            return
+        self._settle_late()
+        key = self._take(nbytes, self._now())
         yield
-        if nbytes:
-            self.released(_SCRATCH)
+        self.released(key)
 
     def pointer(self, storage: torch.UntypedStorage) -> int:
         """The `Event.pointer` of a storage's allocation; 0, which is none, where it has none."""
@@ -152,10 +153,20 @@ class Ledger:
             late, self._late = self._late, None
             self._allocate(late.key, late.nbytes, late.made_by)
 
+    def _take(self, nbytes: int, made_by: tuple[Running, ...]) -> int:
+        """An allocation of no storage: its key."""
+        key = next(self._keys)
+        self._allocate(key, nbytes, made_by)
+        return key
+
     def _allocate(self, key: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
         held = self._held[key] = _Held(nbytes, next(self._pointers), made_by)
         self._event(held.pointer, nbytes, made_by)
         self.highest = max(self.highest, self.level)
+
+    def _release(self, held: _Held | None) -> None:
+        if held is not None:
+            self._event(held.pointer, -held.nbytes, held.made_by)
 
     def _event(self, pointer: int, nbytes: int, made_by: tuple[Running, ...]) -> None:
         self.level += nbytes

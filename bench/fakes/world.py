@@ -50,7 +50,7 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
         found = resize(storage, nbytes)  # no operator, so no mode sees it
         if storage.device.type == "meta":
             counter.ledger.settle()
-            counter.sized(storage)
+            counter.sized(storage, anew=True)
         return found
 
     autograd: Any = torch.autograd

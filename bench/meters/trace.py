@@ -174,7 +174,15 @@ def _trace(tree: list[_ProfilerEvent], device: torch.device) -> Trace:
             else:
                 now = (*now, (cast("Kind", kind), int(told)))
         elif name.startswith(_NODE):
-            number = cast("torch._C._profiler._ExtraFields_TorchOp", event.extra_fields).sequence_number
-            now = with_node(now, number)
+            now = with_node(now, _sequence_number(event))
         pending.extend((child, now, line) for child in reversed(event.children))
     return Trace(sorted(events, key=lambda event: event.time_ns), sorted(moments))
+
+
+def _sequence_number(node: _ProfilerEvent) -> int:
+    """That of a node of a backward. Where hooks run before it, only what runs inside under its name tells it."""
+    inner = (child for child in node.children if child.name == node.name.removeprefix(f"{_NODE}: "))
+    numbers = (
+        cast("torch._C._profiler._ExtraFields_TorchOp", event.extra_fields).sequence_number for event in (node, *inner)
+    )
+    return next((number for number in numbers if number >= 0), _NO_SEQUENCE)
