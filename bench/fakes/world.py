@@ -37,35 +37,8 @@ def world() -> Iterator[tuple[FakeTensorMode, Counter]]:
     """Inside, tensors are fake and counted. torch's global generator is afterwards as before."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     counter = Counter(mode)
-    state_of = torch.random.get_rng_state
-
-    def counted_state() -> Tensor:
-        state = state_of()  # real: C++ makes it, out of any mode's sight
-        counter.count([state])
-        return state
-
-    resize = torch.UntypedStorage.resize_
-
-    def counted_resize(storage: torch.UntypedStorage, nbytes: int) -> Any:
-        found = resize(storage, nbytes)  # no operator, so no mode sees it
-        if storage.device.type == "meta":
-            counter.ledger.settle()
-            counter.sized(storage, anew=True)
-        return found
-
-    autograd: Any = torch.autograd
-    run_backward = autograd._engine_run_backward
-
-    def counted_backward(*args: Any, **kwargs: Any) -> Any:
-        with counter.ledger.nested():
-            return run_backward(*args, **kwargs)
-
     with ExitStack() as stack:
-        stack.callback(torch.random.set_rng_state, state_of())
-        for holder in (torch, torch.random):
-            stack.enter_context(mock.patch.object(holder, "get_rng_state", counted_state))
-        stack.enter_context(mock.patch.object(torch.UntypedStorage, "resize_", counted_resize))
-        stack.enter_context(mock.patch.object(autograd, "_engine_run_backward", counted_backward))
+        _hear(counter, stack)
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply))
         if "transformers" in sys.modules:
             _answer_masks(stack)
@@ -92,6 +65,39 @@ def build_fake(case: Case, mode: FakeTensorMode) -> Workload:
         found.model, batch, found.loss, found.optimizer, found.blocks, samples=found.samples, tokens=found.tokens,
         seed=found.seed,
     ).accumulating(found.accumulate)  # fmt: skip
+
+
+def _hear(counter: Counter, stack: ExitStack) -> None:
+    """Has the counter hear of what no operator tells: states of generators, which are real, as C++ makes them; storages
+    that are given another size; backwards that are begun in others."""
+    state_of, resize = torch.random.get_rng_state, torch.UntypedStorage.resize_
+    autograd: Any = torch.autograd
+    run_backward = autograd._engine_run_backward
+
+    def counted_state() -> Tensor:
+        state = state_of()
+        counter.count([state])
+        return state
+
+    def counted_resize(storage: torch.UntypedStorage, nbytes: int) -> Any:
+        found = resize(storage, nbytes)
+        if storage.device.type == "meta":
+            counter.ledger.settle()
+            counter.sized(storage, anew=True)
+        return found
+
+    def nested_backward(*args: Any, **kwargs: Any) -> Any:
+        with counter.ledger.nested():
+            return run_backward(*args, **kwargs)
+
+    stack.callback(torch.random.set_rng_state, state_of())
+    for holder, name, told in (
+        (torch, "get_rng_state", counted_state),
+        (torch.random, "get_rng_state", counted_state),
+        (torch.UntypedStorage, "resize_", counted_resize),
+        (autograd, "_engine_run_backward", nested_backward),
+    ):
+        stack.enter_context(mock.patch.object(holder, name, told))
 
 
 def _apply(self: nn.Module, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
