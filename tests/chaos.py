@@ -163,7 +163,9 @@ def _strike(process: subprocess.Popen[bytes], sweep: _Sweep, chance: random.Rand
     else:
         seen.done[whom] += 1
         # A signal that comes before the program's first line finds Python's own handlers, or Python on its way to them.
-        assert code in (128 + soft, -soft) or "Fatal Python error: init_import_site" in sweep.said(), sweep.said()
+        said = sweep.said()
+        starting = "Fatal Python error: init_import_site" in said or said.strip() == "KeyboardInterrupt"
+        assert code in (128 + soft, -soft) or starting, (code, said)
 
 
 class _Sweep:
@@ -212,11 +214,13 @@ class _Sweep:
         seen.lines += self._before.count(b"\n")
 
     def finished(self) -> bool:
-        """Whether every case is there, and none failed because its child was killed."""
+        """Whether every case is there, none failed because its child was killed, and no kill left a file half written
+        behind the last of them, which the next start clears away."""
         records = self._records()
         failed = [record for record in records.values() if record["status"] != "ok"]
         self._retry = bool(failed) and len(records) == self._cases
-        return len(records) == self._cases and not failed
+        whole = not (self._out / "run.json.part").exists()
+        return len(records) == self._cases and not failed and whole
 
     def complete(self) -> dict[str, dict[str, Any]]:
         """The records of a finished run, by case; nothing else is in its directory."""
